@@ -1,0 +1,3 @@
+//! windlass takes a commit to a healthy release on AWS, and says at every moment what is live.
+
+pub mod model;

@@ -1,0 +1,57 @@
+//! What the reading verbs answer: what is live, and what preflight has found.
+
+use serde::Serialize;
+
+use super::{Refusal, UnitKind, UnitName};
+
+/// What is live of an application in one environment.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Status {
+    /// The application.
+    pub app: UnitName,
+    /// The environment; empty without environments.
+    pub environment: String,
+    /// The account.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// Its units.
+    pub units: Vec<UnitStatus>,
+}
+
+/// What is live of one unit.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct UnitStatus {
+    /// What it is.
+    pub kind: UnitKind,
+    /// Its name.
+    pub name: UnitName,
+    /// The release that made it what it is, by the record.
+    pub release: Option<String>,
+    /// The release's commit.
+    pub commit: Option<String>,
+    /// What is live, in a few words.
+    pub live: String,
+    /// What differs from the record.
+    pub drift: Option<String>,
+}
+
+/// One thing that preflight has looked at.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// What: "site `web`: bucket `shop-web`".
+    pub what: String,
+    /// What is wrong with it; nothing if it is as it should be.
+    pub refusal: Option<Refusal>,
+}
+
+/// What `verify` has found.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Verification {
+    /// The account.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// All that was looked at.
+    pub findings: Vec<Finding>,
+}

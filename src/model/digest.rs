@@ -1,0 +1,145 @@
+//! Content addresses: the SHA-256 of a file, and the digest of an image manifest.
+
+use std::fmt;
+use std::io::{self, Read};
+use std::str::FromStr;
+
+use sha2::Digest as _;
+
+use super::{Invalid, as_text};
+
+/// The SHA-256 of some bytes, shown as 64 lower-case hex digits.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Sha256([u8; 32]);
+
+impl Sha256 {
+    /// The digest of `bytes`.
+    #[must_use]
+    pub fn of(bytes: &[u8]) -> Self {
+        Self(sha2::Sha256::digest(bytes).into())
+    }
+
+    /// The digest and the length in bytes of all that `reader` gives.
+    ///
+    /// # Errors
+    /// Whatever `reader` fails with.
+    pub fn of_reader(mut reader: impl Read) -> io::Result<(Self, u64)> {
+        let mut hash = sha2::Sha256::new();
+        let mut length = 0;
+        let mut buffer = vec![0; 128 * 1024];
+        loop {
+            let read = reader.read(&mut buffer)?;
+            if read == 0 {
+                return Ok((Self(hash.finalize().into()), length));
+            }
+            hash.update(&buffer[..read]);
+            length += read as u64;
+        }
+    }
+
+    /// The raw 32 bytes.
+    #[must_use]
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// A digest from its raw 32 bytes.
+    #[must_use]
+    pub fn from_bytes(bytes: [u8; 32]) -> Self {
+        Self(bytes)
+    }
+}
+
+impl fmt::Display for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+    }
+}
+
+impl fmt::Debug for Sha256 {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Sha256({self})")
+    }
+}
+
+impl FromStr for Sha256 {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("SHA-256", text, "needs 64 lower-case hex digits");
+        let digits = text.as_bytes();
+        if digits.len() != 64 {
+            return Err(wrong());
+        }
+        let mut bytes = [0; 32];
+        for (byte, pair) in bytes.iter_mut().zip(digits.chunks_exact(2)) {
+            let nibble = |digit: u8| match digit {
+                b'0'..=b'9' => Ok(digit - b'0'),
+                b'a'..=b'f' => Ok(digit - b'a' + 10),
+                _ => Err(wrong()),
+            };
+            *byte = nibble(pair[0])? << 4 | nibble(pair[1])?;
+        }
+        Ok(Self(bytes))
+    }
+}
+
+as_text!(Sha256, "^[0-9a-f]{64}$");
+
+/// The digest of an image manifest, shown as `sha256:` and 64 hex digits.
+///
+/// <https://github.com/opencontainers/image-spec/blob/main/descriptor.md#digests>
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct ImageDigest(Sha256);
+
+impl ImageDigest {
+    /// The first 12 hex digits, for lines that people read.
+    #[must_use]
+    pub fn short(&self) -> String {
+        let mut text = self.0.to_string();
+        text.truncate(12);
+        text
+    }
+}
+
+impl fmt::Display for ImageDigest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "sha256:{}", self.0)
+    }
+}
+
+impl FromStr for ImageDigest {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        text.strip_prefix("sha256:")
+            .and_then(|hex| hex.parse().ok())
+            .map(Self)
+            .ok_or_else(|| Invalid::new("image digest", text, "needs `sha256:` and 64 lower-case hex digits"))
+    }
+}
+
+as_text!(ImageDigest, "^sha256:[0-9a-f]{64}$");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// FIPS 180-4's example: the digest of "abc".
+    const ABC: &str = "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad";
+
+    #[test]
+    fn the_digest_of_a_known_text_is_the_published_one() {
+        assert_eq!(Sha256::of(b"abc").to_string(), ABC);
+        assert_eq!(Sha256::of_reader(&b"abc"[..]).unwrap(), (ABC.parse().unwrap(), 3));
+    }
+
+    #[test]
+    fn a_digest_of_another_form_is_refused() {
+        for text in ["", "sha256:", &ABC.to_uppercase(), &ABC[1..]] {
+            assert!(text.parse::<Sha256>().is_err(), "{text}");
+            assert!(text.parse::<ImageDigest>().is_err(), "{text}");
+        }
+        assert_eq!(format!("sha256:{ABC}").parse::<ImageDigest>().unwrap().short(), "ba7816bf8f01");
+    }
+}
