@@ -1,3 +1,4 @@
 //! windlass takes a commit to a healthy release on AWS, and says at every moment what is live.
 
+pub mod config;
 pub mod model;

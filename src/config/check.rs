@@ -1,0 +1,182 @@
+//! What no type can say: that a name refers to something, and that one thing is said once.
+
+use std::collections::BTreeMap;
+
+use crate::model::UnitName;
+use crate::model::yaml::{Node, Place};
+
+use super::read::Problem;
+use super::{Config, Driver, Image, SiteSource};
+
+/// Refuses a configuration that contradicts itself or names what is not there.
+pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
+    names_are_unique(config, file)?;
+    sites(config, file)?;
+    services(config, file)?;
+    migrations(config, file)?;
+    if config.sites.is_empty() && config.services.is_empty() && config.migrations.is_empty() {
+        let problem = Problem::new(file.place, "the configuration names nothing to release");
+        return Err(problem.hint("add `sites`, `services` or `migrations`; `windlass schema` prints what they hold"));
+    }
+    Ok(())
+}
+
+/// The place of `path`'s last key that is in the file.
+fn place(file: &Node, path: &[&str]) -> Place {
+    let mut node = file;
+    let mut place = file.place;
+    for key in path {
+        let Some(entry) = node.entries().iter().find(|entry| entry.key == *key) else { break };
+        place = entry.place;
+        node = &entry.value;
+    }
+    place
+}
+
+/// Units are selected by name alone (`windlass release web api`).
+fn names_are_unique(config: &Config, file: &Node) -> Result<(), Problem> {
+    let mut seen: BTreeMap<&UnitName, &str> = BTreeMap::new();
+    let all = (config.sites.keys().map(|name| ("sites", name)))
+        .chain(config.services.keys().map(|name| ("services", name)))
+        .chain(config.migrations.keys().map(|name| ("migrations", name)));
+    for (section, name) in all {
+        if let Some(first) = seen.insert(name, section) {
+            let message = format!("`{name}` stands under `{first}` and under `{section}`");
+            let problem = Problem::new(place(file, &[section, name.as_str()]), message);
+            return Err(problem.hint("give each unit a name of its own: units are selected by it"));
+        }
+    }
+    Ok(())
+}
+
+fn sites(config: &Config, file: &Node) -> Result<(), Problem> {
+    for (name, site) in &config.sites {
+        let at = |key| place(file, &["sites", name.as_str(), key]);
+        match site.source() {
+            None => {
+                let problem =
+                    Problem::new(at(""), format!("site `{name}` needs one of `build`, `buildspec`, `prebuilt: true` and `from_image`"));
+                return Err(problem.hint("name exactly one way in which its files come to be"));
+            }
+            Some(SiteSource::FromImage(from)) if !config.services.contains_key(&from.service) => {
+                return Err(unknown(at("from_image"), "service", &from.service, config.services.keys()));
+            }
+            Some(SiteSource::Buildspec(_)) => {
+                return Err(later(at("buildspec"), "a site built by a buildspec", "use `build` with a command"));
+            }
+            Some(SiteSource::FromImage(_)) => {
+                return Err(later(at("from_image"), "a site taken out of an image", "use `build` with a command that copies the files"));
+            }
+            Some(SiteSource::Build(_) | SiteSource::Prebuilt) => {}
+        }
+        if site.prefix.starts_with('/') || site.prefix.ends_with('/') {
+            return Err(
+                Problem::new(at("prefix"), "a prefix has no `/` at its ends").hint("write `docs` for keys such as `docs/index.html`")
+            );
+        }
+        for (key, value) in [("distribution", &site.distribution), ("url", &site.url)] {
+            if value.as_deref() == Some("") {
+                return Err(Problem::new(at(key), format!("`{key}` is empty")).hint("fill it in, or leave the key out"));
+            }
+        }
+        if let super::State::S3 { bucket, .. } = &config.state
+            && *bucket == site.bucket
+        {
+            let problem = Problem::new(
+                place(file, &["state"]),
+                format!("the state lies in the bucket of site `{name}`, which is public through its distribution"),
+            );
+            return Err(problem.hint("name another private bucket for `state`"));
+        }
+    }
+    same_keys_twice(config, file)
+}
+
+/// Two sites that write the same keys would undo each other's releases.
+fn same_keys_twice(config: &Config, file: &Node) -> Result<(), Problem> {
+    let mut seen = BTreeMap::new();
+    for (name, site) in &config.sites {
+        if let Some(first) = seen.insert((&site.bucket, &site.prefix), name) {
+            let message = format!("sites `{first}` and `{name}` have the same bucket and prefix");
+            let problem = Problem::new(place(file, &["sites", name.as_str(), "bucket"]), message);
+            return Err(problem.hint("give one of them a `prefix` or a bucket of its own"));
+        }
+    }
+    Ok(())
+}
+
+fn services(config: &Config, file: &Node) -> Result<(), Problem> {
+    for (name, service) in &config.services {
+        let at = |key| place(file, &["services", name.as_str(), key]);
+        if let Image::Build(image) = &service.image
+            && !image.secrets.is_empty()
+        {
+            return Err(later(at("image"), "a build secret", "leave `secrets` empty: nothing is built without a secret that it asks for"));
+        }
+        if let Some(after) = service.after.iter().find(|after| !config.services.contains_key(after)) {
+            return Err(unknown(at("after"), "service", after, config.services.keys()));
+        }
+        if waits_for_itself(config, name) {
+            return Err(Problem::new(at("after"), format!("service `{name}` waits for itself")).hint("break the circle in `after`"));
+        }
+        if let Some(health) = &service.health
+            && !(health.starts_with('/') || health.starts_with("http://") || health.starts_with("https://"))
+        {
+            return Err(
+                Problem::new(at("health"), format!("`{health}` is neither a path nor a URL")).hint("write `/healthz` or `https://…`")
+            );
+        }
+    }
+    Ok(())
+}
+
+fn waits_for_itself(config: &Config, start: &UnitName) -> bool {
+    let mut open: Vec<&UnitName> = config.services[start].after.iter().collect();
+    let mut seen = Vec::new();
+    while let Some(name) = open.pop() {
+        if name == start {
+            return true;
+        }
+        if !seen.contains(&name) {
+            seen.push(name);
+            open.extend(config.services.get(name).into_iter().flat_map(|service| &service.after));
+        }
+    }
+    false
+}
+
+fn migrations(config: &Config, file: &Node) -> Result<(), Problem> {
+    for (name, migration) in &config.migrations {
+        let at = |key| place(file, &["migrations", name.as_str(), key]);
+        if !config.services.contains_key(&migration.from) {
+            return Err(unknown(at("from"), "service", &migration.from, config.services.keys()));
+        }
+        match migration.driver {
+            Driver::LambdaImage | Driver::LambdaZip if migration.function.is_none() => {
+                return Err(
+                    Problem::new(at(""), format!("migration `{name}` names no `function`")).hint("name the Lambda function that migrates")
+                );
+            }
+            Driver::LambdaImage => {}
+            Driver::LambdaZip => return Err(later(at("driver"), "the driver `lambda-zip`", "use `lambda-image`")),
+            Driver::Task => return Err(later(at("driver"), "the driver `task`", "use `lambda-image`")),
+            Driver::Local => return Err(later(at("driver"), "the driver `local`", "use `lambda-image`")),
+        }
+        if migration.strategy == super::Strategy::Stop {
+            return Err(later(at("strategy"), "the strategy `stop`", "use `expand`: old and new code run on the grown schema"));
+        }
+    }
+    Ok(())
+}
+
+fn unknown<'a>(place: Place, what: &str, name: &UnitName, known: impl Iterator<Item = &'a UnitName>) -> Problem {
+    let known: Vec<&str> = known.map(UnitName::as_str).collect();
+    let near = super::read::nearest(name.as_str(), &known).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+    let problem = Problem::new(place, format!("there is no {what} `{name}`{near}"));
+    problem.hint(format!("the file has: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") }))
+}
+
+/// What the configuration may say and this version does not do: refused with words, never passed over.
+fn later(place: Place, what: &str, instead: &str) -> Problem {
+    Problem::new(place, format!("{what} is not supported by this version of windlass")).hint(instead)
+}

@@ -1,0 +1,115 @@
+use super::*;
+
+const SHOP: &str = "\
+app: shop
+state: s3://shop-state/windlass/
+sites:
+  web: {path: web, build: npm run build, bucket: shop-web}
+services:
+  api:
+    path: api
+    image: {repository: shop/api}
+    cluster: shop
+    service: api
+    container: web
+    timeout: 90s
+migrations:
+  main: {framework: django, driver: lambda-image, from: api, function: shop-migrate}
+";
+
+fn read(text: &str, given: &Given) -> Result<Config, String> {
+    parse(text, given).map_err(|problem| {
+        let failure = problem.at(Path::new("windlass.yml"), text);
+        format!("{failure}\n{}\n{}", failure.causes().join("\n"), failure.hint_text().unwrap_or_default())
+    })
+}
+
+fn refused(text: &str) -> String {
+    read(text, &Given::default()).unwrap_err()
+}
+
+#[test]
+fn what_is_left_out_has_the_documented_default() {
+    let config = read(SHOP, &Given::default()).unwrap();
+    let site = &config.sites[&"web".parse().unwrap()];
+    assert_eq!((site.output.as_str(), site.keep.releases, site.keep.days, site.source_maps), ("dist", 5, 30, SourceMaps::LeaveOut));
+    assert_eq!(config.state.to_string(), "s3://shop-state/windlass");
+    let service = &config.services[&"api".parse().unwrap()];
+    let Image::Build(image) = &service.image else { panic!() };
+    assert_eq!((image.dockerfile.as_str(), image.platform.to_string().as_str()), ("Dockerfile", "linux/amd64"));
+    assert_eq!(service.timeout.to_string(), "90s");
+    assert_eq!(config.environment, None);
+}
+
+#[test]
+fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
+    let text = SHOP.replace("    container: web", "    contaner: web");
+    assert_eq!(
+        refused(&text),
+        "the configuration `windlass.yml:11:5` was refused\n\
+         unknown key `contaner`; did you mean `container`?\n       contaner: web\n       ^\n\
+         the keys that may stand here: path, image, cluster, service, container, health, after, timeout"
+    );
+    assert!(refused(&format!("{SHOP}bucket: x\n")).contains("windlass.yml:15:1"));
+}
+
+#[test]
+fn an_error_in_an_untagged_value_is_said_in_its_own_words() {
+    let text = SHOP.replace("{repository: shop/api}", "{repository: shop/api, dockerfil: x}");
+    assert!(refused(&text).contains("unknown key `dockerfil`; did you mean `dockerfile`?"), "{}", refused(&text));
+    let text = SHOP.replace("{repository: shop/api}", "shop/api:latest");
+    assert!(refused(&text).contains("has no digest"), "{}", refused(&text));
+}
+
+#[test]
+fn values_of_the_wrong_form_are_refused_where_they_stand() {
+    for (from, to, message) in [
+        ("timeout: 90s", "timeout: soon", "windlass.yml:12:14"),
+        ("bucket: shop-web", "bucket: Shop_Web", "needs 3 to 63 lower-case letters"),
+        ("framework: django", "framework: djago", "did you mean `django`?"),
+        ("from: api", "from: apy", "there is no service `apy`; did you mean `api`?"),
+        ("bucket: shop-web", "bucket: shop-state", "public through its distribution"),
+        (", bucket: shop-web", "", "the key `bucket` is missing here"),
+        ("build: npm run build", "build: a, prebuilt: true", "needs one of `build`"),
+        ("driver: lambda-image", "driver: task", "not supported by this version"),
+        ("app: shop\n", "app: shop\napp: shop\n", "`app` is here a second time"),
+    ] {
+        let said = refused(&SHOP.replace(from, to));
+        assert!(said.contains(message), "{to}: {said}");
+    }
+}
+
+#[test]
+fn variables_come_from_the_environment_and_an_unset_one_is_refused() {
+    let text = SHOP.replace("bucket: shop-web", "bucket: \"${SITE}\", env: {LITERAL: \"$${SITE}\"}");
+    let given = Given { variables: [("SITE".to_owned(), "other-web".to_owned())].into(), ..Given::default() };
+    let config = read(&text, &given).unwrap();
+    let site = &config.sites[&"web".parse().unwrap()];
+    assert_eq!((site.bucket.as_str(), site.env["LITERAL"].as_str()), ("other-web", "${SITE}"));
+    assert!(refused(&text).contains("the variable `SITE` is not set"));
+}
+
+#[test]
+fn an_environment_overrides_any_key_and_must_be_chosen_where_there_are_several() {
+    let environments = "\
+environments:
+  staging: {account: \"111111111111\", region: eu-west-1, sites: {web: {bucket: staging-web}}}
+  production: {account: \"222222222222\", services: {api: {container: \"${UNSET}\"}}}
+";
+    let text = format!("{SHOP}{environments}");
+    let given = |name: &str| Given { environment: Some(name.to_owned()), ..Given::default() };
+    let config = read(&text, &given("staging")).unwrap();
+    assert_eq!(config.sites[&"web".parse().unwrap()].bucket.as_str(), "staging-web");
+    assert_eq!(config.environment.unwrap().region.as_deref(), Some("eu-west-1"));
+    assert!(refused(&text).contains("choose one with --env: staging, production"));
+    assert!(read(&text, &given("prodction")).unwrap_err().contains("did you mean `production`?"));
+    let wrong = text.replace("container: \"${UNSET}\"", "contaner: x");
+    assert!(read(&wrong, &given("staging")).unwrap_err().contains("unknown key `contaner`"), "another environment is read too");
+}
+
+#[test]
+fn the_committed_schema_is_the_one_that_the_types_give() {
+    let committed = include_str!("schema.json");
+    let generated = serde_json::to_string_pretty(&schema()).unwrap() + "\n";
+    assert!(committed == generated, "run `windlass schema > src/config/schema.json`");
+}

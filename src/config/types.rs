@@ -1,0 +1,538 @@
+//! The types of `windlass.yml`, from which its JSON Schema is made too.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::str::FromStr;
+
+use schemars::JsonSchema;
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+
+use crate::model::{Glob, ImageUri, Invalid, UnitName, as_text};
+
+/// One application: what it is made of, and where it is released to.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Config {
+    /// The application's name: part of every key in the state.
+    pub app: UnitName,
+    /// Where records, manifests, bodies and the lock are kept: `s3://BUCKET/PREFIX`, or `none`.
+    pub state: State,
+    /// The registry's host, instead of the account's ECR.
+    #[serde(default)]
+    pub registry: Option<String>,
+    /// The environment that was chosen; `None` stands for the credentials' own account and region.
+    #[serde(skip)]
+    pub environment: Option<Environment>,
+    /// Built sites, each served from a bucket.
+    #[serde(default)]
+    pub sites: BTreeMap<UnitName, Site>,
+    /// Services on ECS.
+    #[serde(default)]
+    pub services: BTreeMap<UnitName, Service>,
+    /// Migrations, one for each database.
+    #[serde(default)]
+    pub migrations: BTreeMap<UnitName, Migration>,
+    /// What to do where there is a choice.
+    #[serde(default)]
+    pub policy: Policy,
+}
+
+/// Where an environment lives. Any key of the file may stand below it too and wins there.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Its name: the key that it stands under.
+    #[serde(skip)]
+    pub name: String,
+    /// The account's 12 digits: credentials of another account are refused.
+    #[serde(default)]
+    #[schemars(regex(pattern = r"^[0-9]{12}$"))]
+    pub account: Option<String>,
+    /// The region.
+    #[serde(default)]
+    pub region: Option<String>,
+    /// A role to assume before anything else.
+    #[serde(default)]
+    pub role_arn: Option<String>,
+}
+
+/// A site: files that a command makes, in a bucket, behind a distribution.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Site {
+    /// Its directory, from the file's own.
+    #[serde(default = "here")]
+    pub path: String,
+    /// The command that builds it, run by `sh` in `path`.
+    #[serde(default)]
+    pub build: Option<String>,
+    /// A buildspec that builds it, instead of `build`.
+    #[serde(default)]
+    pub buildspec: Option<String>,
+    /// Built already by someone else.
+    #[serde(default)]
+    pub prebuilt: bool,
+    /// Taken out of a service's image.
+    #[serde(default)]
+    pub from_image: Option<FromImage>,
+    /// Variables of the build; it sees no `AWS_*` variable but those that are listed here.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// The directory that the build writes, from `path`.
+    #[serde(default = "dist")]
+    pub output: String,
+    /// The bucket.
+    pub bucket: Bucket,
+    /// What every key starts with.
+    #[serde(default)]
+    pub prefix: String,
+    /// The id of the distribution that serves the bucket.
+    #[serde(default)]
+    pub distribution: Option<String>,
+    /// Where the published page is checked; the distribution's own name if absent.
+    #[serde(default)]
+    pub url: Option<String>,
+    /// How long files stay that the live release no longer names.
+    #[serde(default)]
+    pub keep: Keep,
+    /// Whether `*.map` files are uploaded.
+    #[serde(default)]
+    pub source_maps: SourceMaps,
+    /// Headers for files by pattern; the last match wins.
+    #[serde(default)]
+    pub headers: Vec<HeaderRule>,
+}
+
+/// How a site comes to be.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum SiteSource<'a> {
+    /// By a command.
+    Build(&'a str),
+    /// By a buildspec.
+    Buildspec(&'a str),
+    /// It is there.
+    Prebuilt,
+    /// Out of an image.
+    FromImage(&'a FromImage),
+}
+
+impl Site {
+    /// How it comes to be; `None` where the file names no way or several.
+    #[must_use]
+    pub fn source(&self) -> Option<SiteSource<'_>> {
+        match (&self.build, &self.buildspec, self.prebuilt, &self.from_image) {
+            (Some(command), None, false, None) => Some(SiteSource::Build(command)),
+            (None, Some(file), false, None) => Some(SiteSource::Buildspec(file)),
+            (None, None, true, None) => Some(SiteSource::Prebuilt),
+            (None, None, false, Some(from)) => Some(SiteSource::FromImage(from)),
+            _ => None,
+        }
+    }
+}
+
+/// Files inside a service's image.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FromImage {
+    /// The service.
+    pub service: UnitName,
+    /// The directory in its image.
+    pub path: String,
+}
+
+/// How long files stay that the live release no longer names: both bounds hold.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Keep {
+    /// The files of so many releases.
+    pub releases: u32,
+    /// The files of so many days.
+    pub days: u32,
+}
+
+impl Default for Keep {
+    fn default() -> Self {
+        Self { releases: 5, days: 30 }
+    }
+}
+
+/// What happens to source maps.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum SourceMaps {
+    /// They stay where they were built.
+    #[default]
+    LeaveOut,
+    /// They are uploaded as any other file.
+    Upload,
+}
+
+/// Headers for the files that match.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct HeaderRule {
+    /// A pattern over the path in the output: `*` stays inside a directory, `**` crosses them.
+    pub r#match: Glob,
+    /// `Cache-Control`.
+    #[serde(default)]
+    pub cache_control: Option<String>,
+    /// `Content-Type`.
+    #[serde(default)]
+    pub content_type: Option<String>,
+}
+
+/// A service on ECS.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// The build context, from the file's own directory.
+    #[serde(default = "here")]
+    pub path: String,
+    /// How its image is built, or the image itself.
+    pub image: Image,
+    /// The cluster's name or ARN.
+    pub cluster: String,
+    /// The service's name on ECS.
+    pub service: String,
+    /// The container that runs the image.
+    pub container: String,
+    /// Asked after the roll: a path, through the load balancer, or a full URL.
+    #[serde(default)]
+    pub health: Option<String>,
+    /// Services that roll before this one.
+    #[serde(default)]
+    pub after: Vec<UnitName>,
+    /// How long a rollout may take.
+    #[serde(default = "quarter_of_an_hour")]
+    pub timeout: Duration,
+}
+
+/// The image of a service.
+#[derive(Debug, Clone, PartialEq, JsonSchema)]
+#[serde(untagged)]
+pub enum Image {
+    /// Built elsewhere: `REPOSITORY@sha256:…`.
+    Prebuilt(ImageUri),
+    /// Built from the service's directory.
+    Build(BuildImage),
+}
+
+/// By hand, because serde's own reading of an untagged enum forgets which key was wrong and where.
+impl<'de> Deserialize<'de> for Image {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
+        struct Either;
+        impl<'de> Visitor<'de> for Either {
+            type Value = Image;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an image (`REPOSITORY@sha256:…`), or a mapping that says how it is built")
+            }
+
+            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Image, E> {
+                text.parse().map(Image::Prebuilt).map_err(E::custom)
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Image, A::Error> {
+                BuildImage::deserialize(MapAccessDeserializer::new(map)).map(Image::Build)
+            }
+        }
+        from.deserialize_any(Either)
+    }
+}
+
+/// How an image is built.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct BuildImage {
+    /// From the service's directory.
+    #[serde(default = "dockerfile")]
+    pub dockerfile: String,
+    /// The repository's name in the registry: `shop/api`.
+    pub repository: String,
+    /// `OS/ARCHITECTURE`.
+    #[serde(default)]
+    pub platform: Platform,
+    /// The stage of the Dockerfile; the last if empty.
+    #[serde(default)]
+    pub target: String,
+    /// Build arguments. They stay readable in the image's history: nothing secret.
+    #[serde(default)]
+    pub args: BTreeMap<String, String>,
+    /// Build secrets.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+}
+
+/// A migration of one database.
+#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Migration {
+    /// What migrates.
+    pub framework: Framework,
+    /// Where it runs.
+    pub driver: Driver,
+    /// The service whose code it migrates.
+    pub from: UnitName,
+    /// The Lambda function of the drivers `lambda-image` and `lambda-zip`.
+    #[serde(default)]
+    pub function: Option<String>,
+    /// A bundle made elsewhere, for `lambda-zip`.
+    #[serde(default)]
+    pub zip: Option<String>,
+    /// An image made elsewhere, for `lambda-image`.
+    #[serde(default)]
+    pub image: Option<ImageUri>,
+    /// Whether the old code runs while the schema changes.
+    #[serde(default)]
+    pub strategy: Strategy,
+}
+
+/// What migrates.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Framework {
+    /// `migrate --no-input`.
+    Django,
+    /// `prisma migrate deploy`.
+    Prisma,
+    /// A command, whose exit code is the verdict.
+    Command,
+}
+
+/// Where a migration runs.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Driver {
+    /// A Lambda function that runs a container image.
+    LambdaImage,
+    /// A Lambda function that runs a zip.
+    LambdaZip,
+    /// An ECS task.
+    Task,
+    /// A command on this machine.
+    Local,
+}
+
+/// Whether the old code runs while the schema changes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Strategy {
+    /// It does: the schema only grows.
+    #[default]
+    Expand,
+    /// It does not: the services stop first.
+    Stop,
+}
+
+/// What to do where there is a choice.
+#[derive(Debug, Clone, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Policy {
+    /// What happens to the services that rolled when another one fails.
+    pub on_failure: OnFailure,
+    /// What happens when a migration may break the code that runs.
+    pub risky_migrations: RiskyMigrations,
+}
+
+/// What happens to the services that rolled when another one fails.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// They stay.
+    #[default]
+    Keep,
+    /// They go back too.
+    Rollback,
+}
+
+/// What happens when a migration may break the code that runs.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RiskyMigrations {
+    /// It is said.
+    #[default]
+    Warn,
+    /// It is refused.
+    Refuse,
+    /// Nothing.
+    Allow,
+}
+
+fn here() -> String {
+    ".".to_owned()
+}
+
+fn dist() -> String {
+    "dist".to_owned()
+}
+
+fn dockerfile() -> String {
+    "Dockerfile".to_owned()
+}
+
+fn quarter_of_an_hour() -> Duration {
+    Duration(std::time::Duration::from_mins(15))
+}
+
+/// Where the state is kept.
+#[derive(Debug, Clone, PartialEq)]
+pub enum State {
+    /// In a private bucket, below a prefix without a slash at its ends (it may be empty).
+    S3 {
+        /// The bucket.
+        bucket: Bucket,
+        /// The prefix.
+        prefix: String,
+    },
+    /// Nowhere: no record, no resume, no rollback.
+    None,
+}
+
+impl fmt::Display for State {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::S3 { bucket, prefix } => write!(f, "s3://{bucket}/{prefix}"),
+            Self::None => f.write_str("none"),
+        }
+    }
+}
+
+impl FromStr for State {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        if text == "none" {
+            return Ok(Self::None);
+        }
+        let rest = text.strip_prefix("s3://").ok_or_else(|| Invalid::new("state", text, "needs to be `s3://BUCKET/PREFIX` or `none`"))?;
+        let (bucket, prefix) = rest.split_once('/').unwrap_or((rest, ""));
+        Ok(Self::S3 { bucket: bucket.parse()?, prefix: prefix.trim_matches('/').to_owned() })
+    }
+}
+
+as_text!(State, "^(none|s3://.+)$");
+
+/// The name of a bucket.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/bucketnamingrules.html>
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Bucket(String);
+
+impl Bucket {
+    /// The name as text.
+    #[must_use]
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Display for Bucket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Bucket {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
+        let ends = text.starts_with(['-', '.']) || text.ends_with(['-', '.']);
+        if !(3..=63).contains(&text.len()) || ends || !text.chars().all(allowed) {
+            let why = "needs 3 to 63 lower-case letters, digits, `-` or `.`, with a letter or a digit at both ends";
+            return Err(Invalid::new("bucket", text, why));
+        }
+        Ok(Self(text.to_owned()))
+    }
+}
+
+as_text!(Bucket, "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$");
+
+/// What an image runs on: `linux/amd64`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Platform(String);
+
+impl Default for Platform {
+    fn default() -> Self {
+        Self("linux/amd64".to_owned())
+    }
+}
+
+impl fmt::Display for Platform {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl FromStr for Platform {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        match text {
+            "linux/amd64" | "linux/arm64" => Ok(Self(text.to_owned())),
+            _ => Err(Invalid::new("platform", text, "needs to be `linux/amd64` or `linux/arm64`: ECS and Lambda run no other")),
+        }
+    }
+}
+
+as_text!(Platform, "^linux/(amd64|arm64)$");
+
+/// A length of time: `90s`, `15m`, `2h`.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Duration(pub std::time::Duration);
+
+impl fmt::Display for Duration {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0.as_secs() {
+            seconds if seconds % 3600 == 0 => write!(f, "{}h", seconds / 3600),
+            seconds if seconds % 60 == 0 => write!(f, "{}m", seconds / 60),
+            seconds => write!(f, "{seconds}s"),
+        }
+    }
+}
+
+impl FromStr for Duration {
+    type Err = Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Invalid> {
+        let wrong = || Invalid::new("length of time", text, "needs a whole number above 0 and `s`, `m` or `h`: `90s`, `15m`");
+        let unit = match text.as_bytes().last() {
+            Some(b's') => 1,
+            Some(b'm') => 60,
+            Some(b'h') => 3600,
+            _ => return Err(wrong()),
+        };
+        let count: u64 = text[..text.len() - 1].parse().map_err(|_| wrong())?;
+        let seconds = count.checked_mul(unit).filter(|&seconds| seconds > 0).ok_or_else(wrong)?;
+        Ok(Self(std::time::Duration::from_secs(seconds)))
+    }
+}
+
+as_text!(Duration, "^[0-9]+[smh]$");
+
+/// The JSON Schema of `windlass.yml`.
+///
+/// An environment's overriding keys are open in it: what they hold is checked after they are merged.
+#[must_use]
+pub fn schema() -> serde_json::Value {
+    let mut generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
+    let environment = generator.subschema_for::<Environment>();
+    let mut schema = generator.into_root_schema_for::<Config>().to_value();
+    let overriding = ["app", "state", "registry", "sites", "services", "migrations", "policy"];
+    if let Some(definition) = schema.pointer_mut("/$defs/Environment/properties").and_then(serde_json::Value::as_object_mut) {
+        for key in overriding {
+            definition.insert(key.to_owned(), serde_json::json!({ "description": "Overrides the key of this name." }));
+        }
+    }
+    if let Some(properties) = schema.pointer_mut("/properties").and_then(serde_json::Value::as_object_mut) {
+        let environments = serde_json::json!({
+            "description": "Where the application is released to, by name; the credentials' own account and region if absent.",
+            "type": "object",
+            "additionalProperties": environment,
+        });
+        properties.insert("environments".to_owned(), environments);
+    }
+    schema
+}
