@@ -1,4 +1,6 @@
 //! windlass takes a commit to a healthy release on AWS, and says at every moment what is live.
 
+pub mod aws;
 pub mod config;
 pub mod model;
+pub mod probe;
