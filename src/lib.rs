@@ -2,5 +2,7 @@
 
 pub mod aws;
 pub mod config;
+pub mod docker;
 pub mod model;
 pub mod probe;
+pub mod process;

@@ -1,0 +1,179 @@
+//! The digest of an image before it is built: what it would be built from.
+
+use std::collections::BTreeMap;
+use std::fs::{self, File};
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use crate::model::Sha256;
+
+use super::context::{Context, Kind, within};
+use super::error::DockerError;
+
+/// Changes when the encoding or the way of building does, so that no image of another way is taken for this one.
+const SCHEME: &[u8] = b"windlass build context 1, classic builder";
+
+/// How an image is built from its context.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Recipe {
+    /// The Dockerfile's path, from the context's root.
+    pub dockerfile: String,
+    /// Build arguments. They end up in the image's history: no place for secrets.
+    pub args: BTreeMap<String, String>,
+    /// The stage to stop at; the last one if `None`.
+    pub target: Option<String>,
+    /// The platform: "linux/amd64".
+    pub platform: String,
+}
+
+/// The digest of `context` and `recipe`: the same for the same files, wherever and whenever they are checked out.
+///
+/// It covers the Dockerfile, every entry with its path, kind, executable bit, link target and content, the build arguments, the target
+/// and the platform; each field with its length before it. Deliberately absent: times and owners; and what a `FROM` tag points at
+/// today, or `apt-get upgrade` would fetch, which only a build can tell.
+///
+/// # Errors
+/// When the Dockerfile or a file of the context cannot be read.
+pub fn digest(context: &Context, recipe: &Recipe) -> Result<Sha256, DockerError> {
+    let dockerfile = within(&recipe.dockerfile)?;
+    let path = context.root.join(&dockerfile);
+    let recipe_text = fs::read(&path).map_err(|source| DockerError::Read { path, source })?;
+    let hashes = hash_files(context)?;
+
+    let mut encoded = Vec::new();
+    let mut field = |bytes: &[u8]| {
+        encoded.extend((bytes.len() as u64).to_le_bytes());
+        encoded.extend(bytes);
+    };
+    field(SCHEME);
+    field(dockerfile.as_bytes());
+    field(&recipe_text);
+    field(&(context.entries.len() as u64).to_le_bytes());
+    for (entry, hash) in context.entries.iter().zip(&hashes) {
+        field(entry.path.as_bytes());
+        match &entry.kind {
+            Kind::File { executable, .. } => {
+                field(if *executable { b"executable" } else { b"file" });
+                field(hash.as_ref().map_or(&[], |hash| hash.bytes().as_slice()));
+            }
+            Kind::Directory => field(b"directory"),
+            Kind::Symlink { target } => {
+                field(b"symlink");
+                field(target.as_bytes());
+            }
+        }
+    }
+    field(&(recipe.args.len() as u64).to_le_bytes());
+    for (name, value) in &recipe.args {
+        field(name.as_bytes());
+        field(value.as_bytes());
+    }
+    field(recipe.target.as_deref().unwrap_or_default().as_bytes());
+    field(recipe.platform.as_bytes());
+    Ok(Sha256::of(&encoded))
+}
+
+/// The SHA-256 of every file, `None` for what is none. Several threads, because a cold disk answers many reads at once better than one.
+fn hash_files(context: &Context) -> Result<Vec<Option<Sha256>>, DockerError> {
+    let entries = &context.entries;
+    let threads = thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
+    let next = AtomicUsize::new(0);
+    let work = || -> Result<Vec<(usize, Sha256)>, DockerError> {
+        let mut done = Vec::new();
+        while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < entries.len()) {
+            if matches!(entries[index].kind, Kind::File { .. }) {
+                let path = context.root.join(&entries[index].path);
+                let hash = File::open(&path).and_then(Sha256::of_reader).map_err(|source| DockerError::Read { path, source })?;
+                done.push((index, hash.0));
+            }
+        }
+        Ok(done)
+    };
+    let mut hashes = vec![None; entries.len()];
+    thread::scope(|scope| {
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        for worker in workers {
+            let done = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
+            for (index, hash) in done {
+                hashes[index] = Some(hash);
+            }
+        }
+        Ok(hashes)
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::{PermissionsExt as _, symlink};
+    use std::path::Path;
+
+    use super::super::context::{scan, tests::plant};
+    use super::*;
+
+    fn recipe() -> Recipe {
+        Recipe { dockerfile: "Dockerfile".into(), args: BTreeMap::new(), target: None, platform: "linux/amd64".into() }
+    }
+
+    fn of(root: &Path, recipe: &Recipe) -> Sha256 {
+        digest(&scan(root, &recipe.dockerfile).unwrap(), recipe).unwrap()
+    }
+
+    #[test]
+    fn two_checkouts_of_one_commit_have_one_digest() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        plant(one.path());
+        plant(two.path());
+        let long_ago = std::time::UNIX_EPOCH + std::time::Duration::from_secs(1);
+        File::options().append(true).open(two.path().join("a.py")).unwrap().set_modified(long_ago).unwrap();
+        fs::set_permissions(two.path().join("a.py"), fs::Permissions::from_mode(0o600)).unwrap();
+        assert_eq!(of(one.path(), &recipe()), of(two.path(), &recipe()));
+        let dotted = Recipe { dockerfile: "./Dockerfile".into(), ..recipe() };
+        assert_eq!(of(one.path(), &recipe()), of(two.path(), &dotted));
+    }
+
+    #[test]
+    fn every_change_that_a_build_could_see_changes_the_digest() {
+        let root = tempfile::tempdir().unwrap();
+        let root = root.path();
+        plant(root);
+        symlink("foobar", root.join("link")).unwrap();
+        let mut seen = vec![of(root, &recipe())];
+        let changes: [&dyn Fn(); 7] = [
+            &|| fs::write(root.join("a.py"), "changed").unwrap(),
+            &|| fs::rename(root.join("a.py"), root.join("b.py")).unwrap(),
+            &|| fs::set_permissions(root.join("b.py"), fs::Permissions::from_mode(0o755)).unwrap(),
+            &|| fs::create_dir(root.join("another")).unwrap(),
+            &|| {
+                fs::remove_file(root.join("link")).unwrap();
+                symlink("x.log", root.join("link")).unwrap();
+            },
+            &|| fs::write(root.join("Dockerfile"), "FROM scratch\n").unwrap(),
+            &|| fs::write(root.join(".dockerignore"), "*.log").unwrap(),
+        ];
+        for change in changes {
+            change();
+            seen.push(of(root, &recipe()));
+        }
+        let args = |name: &str, value: &str| BTreeMap::from([(name.to_owned(), value.to_owned())]);
+        for other in [
+            Recipe { args: args("A", "bc"), ..recipe() },
+            Recipe { args: args("Ab", "c"), ..recipe() },
+            Recipe { target: Some("base".into()), ..recipe() },
+            Recipe { platform: "linux/arm64".into(), ..recipe() },
+            Recipe { dockerfile: "a/Dockerfile".into(), ..recipe() },
+        ] {
+            seen.push(of(root, &other));
+        }
+        let distinct: std::collections::BTreeSet<_> = seen.iter().collect();
+        assert_eq!(distinct.len(), seen.len());
+    }
+
+    #[test]
+    fn a_file_that_vanished_is_named() {
+        let root = tempfile::tempdir().unwrap();
+        plant(root.path());
+        let context = scan(root.path(), "Dockerfile").unwrap();
+        fs::remove_file(root.path().join("a/b/c.py")).unwrap();
+        assert!(digest(&context, &recipe()).unwrap_err().to_string().contains("a/b/c.py"));
+    }
+}

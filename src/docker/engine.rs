@@ -1,0 +1,145 @@
+//! A connection to the engine.
+
+use std::fmt;
+use std::time::Duration;
+
+use bollard::{API_DEFAULT_VERSION, Docker};
+
+use super::endpoint::{Endpoint, candidates};
+use super::error::DockerError;
+
+/// How long an engine may take to say its version, in seconds.
+const GREETING: u64 = 5;
+/// How long until the head of an answer, in seconds. A build answers only when it has the whole context.
+const ANSWER: Duration = Duration::from_mins(30);
+
+/// A Docker engine that has answered.
+#[derive(Clone)]
+pub struct Engine {
+    pub(super) docker: Docker,
+    endpoint: String,
+    version: String,
+}
+
+impl Engine {
+    /// Its address, as a `unix://` or `tcp://` URL.
+    #[must_use]
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// Its version: "20.10.24".
+    #[must_use]
+    pub fn version(&self) -> &str {
+        &self.version
+    }
+}
+
+impl fmt::Debug for Engine {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Engine").field("endpoint", &self.endpoint).field("version", &self.version).finish_non_exhaustive()
+    }
+}
+
+/// Finds the engine and hears that it answers.
+///
+/// The engine is the one that `DOCKER_HOST` names; else that of the Docker context chosen by `DOCKER_CONTEXT` or by
+/// `docker context use`; else the first to answer at the default socket, Docker Desktop's, and Podman's.
+///
+/// # Errors
+/// [`DockerError::is_engine_absent`] when none answers. What was chosen is never silently replaced by another.
+pub async fn connect() -> Result<Engine, DockerError> {
+    let candidates = candidates(|name| std::env::var(name).ok())?;
+    connect_to(&candidates).await
+}
+
+async fn connect_to(candidates: &[Endpoint]) -> Result<Engine, DockerError> {
+    let mut tried = Vec::new();
+    let mut cause = None;
+    for candidate in candidates {
+        let shown = format!("`{}` ({})", candidate.address, candidate.named_by);
+        match greet(candidate).await {
+            Ok(engine) => return Ok(engine),
+            Err(Refusal::Unsupported(why)) => return Err(DockerError::EndpointUnsupported { endpoint: shown, why }),
+            // A socket that is not there says less than one where nobody listens.
+            Err(Refusal::Silent(source @ bollard::errors::Error::SocketNotFoundError(_))) if cause.is_some() => drop(source),
+            Err(Refusal::Silent(source)) => cause = Some(source),
+        }
+        tried.push(shown);
+    }
+    let source = cause.map_or_else(|| "there is nothing to try".into(), Into::into);
+    Err(DockerError::EngineAbsent { endpoint: tried.join(", "), source })
+}
+
+enum Refusal {
+    Unsupported(&'static str),
+    Silent(bollard::errors::Error),
+}
+
+async fn greet(endpoint: &Endpoint) -> Result<Engine, Refusal> {
+    let address = endpoint.address.as_str();
+    let docker = if address.starts_with("unix://") {
+        Docker::connect_with_unix(address, GREETING, API_DEFAULT_VERSION)
+    } else if address.starts_with("tcp://") || address.starts_with("http://") {
+        // Without this, the client would quietly speak plain HTTP to a port that wants TLS.
+        if endpoint.tls {
+            return Err(Refusal::Unsupported("TLS to the engine is not supported"));
+        }
+        Docker::connect_with_http(address, GREETING, API_DEFAULT_VERSION)
+    } else if address.starts_with("ssh://") {
+        return Err(Refusal::Unsupported("SSH to the engine is not supported; forward its socket with `ssh -L` instead"));
+    } else {
+        return Err(Refusal::Unsupported("only `unix://` and `tcp://` are supported"));
+    };
+    let docker = docker.map_err(Refusal::Silent)?;
+    let version = docker.version().await.map_err(Refusal::Silent)?;
+    Ok(Engine {
+        docker: url_safe_credentials(docker.with_timeout(ANSWER)),
+        endpoint: address.to_owned(),
+        version: version.version.unwrap_or_else(|| "unknown".into()),
+    })
+}
+
+/// The engine reads `X-Registry-Auth` as base64 for URLs (RFC 4648, section 5), bollard 0.21 writes the other alphabet: a password
+/// that happens to need `+` or `/` would be refused with "no basic auth credentials".
+///
+/// <https://docs.docker.com/reference/api/engine/version/v1.41/#section/Authentication>
+fn url_safe_credentials(docker: Docker) -> Docker {
+    docker.with_request_modifier(|mut request| {
+        for name in ["x-registry-auth", "x-registry-config"] {
+            if let Some(value) = request.headers_mut().get_mut(name)
+                && let Some(text) = value.to_str().ok().map(|text| text.replace('+', "-").replace('/', "_"))
+                && let Ok(mut fixed) = text.parse()
+            {
+                std::mem::swap(value, &mut fixed);
+                value.set_sensitive(true);
+            }
+        }
+        request
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn endpoint(address: &str, tls: bool) -> Endpoint {
+        Endpoint { address: address.into(), named_by: "DOCKER_HOST".into(), tls }
+    }
+
+    #[tokio::test]
+    async fn an_absent_engine_says_what_was_tried_and_what_to_do() {
+        let error = connect_to(&[endpoint("unix:///nowhere/docker.sock", false), endpoint("tcp://127.0.0.1:1", false)]).await.unwrap_err();
+        assert!(error.is_engine_absent());
+        assert!(error.to_string().contains("/nowhere/docker.sock") && error.to_string().contains("127.0.0.1:1"), "{error}");
+        assert!(error.hint().unwrap().contains("systemctl start docker"));
+    }
+
+    #[tokio::test]
+    async fn an_engine_behind_tls_or_ssh_is_refused_rather_than_spoken_to_in_clear() {
+        for (address, tls) in [("tcp://127.0.0.1:2376", true), ("ssh://host", false), ("fd://x", false)] {
+            let error = connect_to(&[endpoint(address, tls)]).await.unwrap_err();
+            assert!(matches!(error, DockerError::EndpointUnsupported { .. }), "{error}");
+        }
+    }
+}

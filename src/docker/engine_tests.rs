@@ -1,0 +1,181 @@
+//! Tests against the real engine, which must be there: without one they fail.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{CreateContainerOptions, ListContainersOptions, RemoveContainerOptions, RemoveImageOptions};
+use futures_util::StreamExt as _;
+
+use super::context::tests::{GOLDEN, plant};
+use super::*;
+
+fn recipe() -> Recipe {
+    Recipe { dockerfile: "Dockerfile".into(), args: BTreeMap::new(), target: None, platform: "linux/amd64".into() }
+}
+
+/// Every path below `/context` of an image, as the engine unpacked it.
+async fn unpacked(engine: &Engine, image: &str) -> BTreeSet<String> {
+    let config = ContainerCreateBody { image: Some(image.into()), cmd: Some(vec!["none".into()]), ..ContainerCreateBody::default() };
+    let container = engine.docker.create_container(None::<CreateContainerOptions>, config).await.unwrap().id;
+    let mut bytes = Vec::new();
+    let mut export = std::pin::pin!(engine.docker.export_container(&container));
+    while let Some(piece) = export.next().await {
+        bytes.extend(piece.unwrap());
+    }
+    let force = RemoveContainerOptions { force: true, ..RemoveContainerOptions::default() };
+    engine.docker.remove_container(&container, Some(force)).await.unwrap();
+    let mut archive = tar::Archive::new(&bytes[..]);
+    let paths = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().to_str().unwrap().to_owned());
+    paths
+        .filter_map(|path| path.strip_prefix("context/").map(|path| path.trim_end_matches('/').to_owned()))
+        .filter(|p| !p.is_empty())
+        .collect()
+}
+
+async fn remove(engine: &Engine, image: &str) {
+    let force = RemoveImageOptions { force: true, ..RemoveImageOptions::default() };
+    engine.docker.remove_image(image, Some(force), None).await.unwrap();
+}
+
+/// What `scan` lists, with the directories that Docker makes on the way to a file.
+fn scanned(root: &Path) -> BTreeSet<String> {
+    let mut paths = BTreeSet::new();
+    for entry in scan(root, "Dockerfile").unwrap().entries {
+        paths.extend(entry.path.match_indices('/').map(|(at, _)| entry.path[..at].to_owned()));
+        paths.insert(entry.path);
+    }
+    paths
+}
+
+/// The judge is the Docker command line: what it sends, and the engine copies.
+#[tokio::test]
+async fn scan_lists_what_docker_copies() {
+    let engine = connect().await.unwrap();
+    let root = tempfile::tempdir().unwrap();
+    plant(root.path());
+    std::os::unix::fs::symlink("../foo", root.path().join("a/link")).unwrap();
+    for (index, (patterns, _)) in GOLDEN.iter().enumerate() {
+        std::fs::write(root.path().join(".dockerignore"), patterns).unwrap();
+        let image = format!("windlass-test/ignore:{}-{index}", std::process::id());
+        let mut docker = Command::new("docker");
+        docker.args(["build", "--quiet", "--tag", &image]).arg(root.path()).env("DOCKER_BUILDKIT", "0");
+        let built = docker.env("DOCKER_HOST", engine.endpoint()).output().unwrap();
+        assert!(built.status.success(), "{patterns:?}: {}", String::from_utf8_lossy(&built.stderr));
+        let copied = unpacked(&engine, &image).await;
+        remove(&engine, &image).await;
+        // The engine gets these two always, and hides them from COPY when they are ignored.
+        let hidden = |path: &&String| !["Dockerfile", ".dockerignore"].contains(&path.as_str());
+        let listed = scanned(root.path());
+        let (listed, copied): (Vec<_>, Vec<_>) = (listed.iter().filter(hidden).collect(), copied.iter().filter(hidden).collect());
+        assert_eq!(listed, copied, "{patterns:?}");
+    }
+}
+
+#[tokio::test]
+async fn an_image_is_built_tagged_labelled_and_cached() {
+    let engine = connect().await.unwrap();
+    assert!(!engine.version().is_empty());
+    let root = tempfile::tempdir().unwrap();
+    plant(root.path());
+    std::fs::write(root.path().join("Dockerfile"), "FROM scratch AS one\nARG A\nLABEL a=$A\nCOPY . /context/\nFROM scratch\n").unwrap();
+    let context = scan(root.path(), "Dockerfile").unwrap();
+    let recipe = Recipe { args: BTreeMap::from([("A".into(), "b c".into())]), target: Some("one".into()), ..recipe() };
+    let names = ["one", "two"].map(|name| format!("localhost:1/windlass-test/{name}:{}", std::process::id()));
+    let labels = BTreeMap::from([("app".to_owned(), "sh\"op".to_owned())]);
+    let mut lines = Vec::new();
+    let wanted = Build { context: &context, recipe: &recipe, tags: names.to_vec(), labels };
+    let id = build(&engine, wanted.clone(), |line| lines.push(line.to_owned())).await.unwrap();
+    assert!(lines.iter().any(|line| line.starts_with("Step 1/")), "{lines:?}");
+    let config = engine.docker.inspect_image(&names[1]).await.unwrap();
+    assert_eq!(config.id.as_deref(), Some(id.as_str()));
+    let labels = config.config.unwrap().labels.unwrap();
+    assert_eq!((labels["a"].as_str(), labels["app"].as_str()), ("b c", "sh\"op"));
+    assert_eq!(architecture(&engine, &names[0]).await.unwrap(), "linux/amd64");
+    assert_eq!(unpacked(&engine, &names[0]).await, scanned(root.path()));
+    // Another checkout of the same files is answered from the engine's cache.
+    std::fs::File::options().append(true).open(root.path().join("a.py")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+    assert_eq!(build(&engine, wanted, |_| ()).await.unwrap(), id);
+    for name in &names {
+        remove(&engine, name).await;
+    }
+}
+
+#[tokio::test]
+async fn a_failed_build_names_its_step_and_its_reason() {
+    let engine = connect().await.unwrap();
+    let root = tempfile::tempdir().unwrap();
+    for (dockerfile, step, hint) in [
+        ("FROM scratch\nRUN --mount=type=cache,target=/x true\n", None, Some("BuildKit")),
+        ("FROM scratch\nCOPY gone /\n", Some("Step 2/2 : COPY gone /"), None),
+        ("FROM scratch\nRUNN x\n", None, None),
+    ] {
+        std::fs::write(root.path().join("Dockerfile"), dockerfile).unwrap();
+        let context = scan(root.path(), "Dockerfile").unwrap();
+        let wanted = Build { context: &context, recipe: &recipe(), tags: Vec::new(), labels: BTreeMap::new() };
+        let error = build(&engine, wanted, |_| ()).await.unwrap_err();
+        let DockerError::Build { step: found, message, .. } = &error else { panic!("{error:?}") };
+        assert!(!message.is_empty());
+        assert!(step.is_none_or(|step| found.as_deref() == Some(step)), "{found:?}: {message}");
+        assert!(hint.is_none_or(|hint| error.hint().is_some_and(|text| text.contains(hint))), "{error}");
+    }
+}
+
+#[tokio::test]
+async fn a_context_that_changes_under_the_build_fails_it() {
+    let engine = connect().await.unwrap();
+    let root = tempfile::tempdir().unwrap();
+    plant(root.path());
+    let context = scan(root.path(), "Dockerfile").unwrap();
+    std::fs::remove_file(root.path().join("foobar")).unwrap();
+    let wanted = Build { context: &context, recipe: &recipe(), tags: Vec::new(), labels: BTreeMap::new() };
+    let error = build(&engine, wanted, |_| ()).await.unwrap_err();
+    assert!(matches!(&error, DockerError::Read { path, .. } if path.ends_with("foobar")), "{error:?}");
+}
+
+#[tokio::test]
+async fn a_dropped_build_is_cancelled_in_the_engine() {
+    let engine = connect().await.unwrap();
+    let root = tempfile::tempdir().unwrap();
+    // The test's own program is the only one that is surely here; static, or with the libraries that it names.
+    let Some(shell) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()) else {
+        panic!("this test needs a static busybox: apt-get install busybox-static")
+    };
+    std::fs::copy(shell, root.path().join("busybox")).unwrap();
+    let marker = format!("windlass-{}", std::process::id());
+    std::fs::write(root.path().join("Dockerfile"), format!("FROM scratch\nCOPY busybox /bin/sh\nRUN echo {marker}; sleep 300\n")).unwrap();
+    let context = scan(root.path(), "Dockerfile").unwrap();
+    let recipe = recipe();
+    let wanted = Build { context: &context, recipe: &recipe, tags: Vec::new(), labels: BTreeMap::new() };
+    let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
+    {
+        let building = build(&engine, wanted, |line| drop(said.send(line.to_owned())));
+        let until = async { while heard.recv().await.is_some_and(|line| line != marker) {} };
+        tokio::select! {
+            result = building => panic!("{result:?}"),
+            () = until => {}
+            () = tokio::time::sleep(Duration::from_mins(1)) => panic!("the step was never reached"),
+        }
+    }
+    let dropped = Instant::now();
+    loop {
+        let all = ListContainersOptions { all: true, ..ListContainersOptions::default() };
+        let running = engine.docker.list_containers(Some(all)).await.unwrap();
+        if !running.iter().any(|container| container.command.as_deref().is_some_and(|command| command.contains(&marker))) {
+            break;
+        }
+        assert!(dropped.elapsed() < Duration::from_secs(20), "the container of the build is still there");
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
+
+#[tokio::test]
+async fn a_push_that_cannot_work_says_why() {
+    let engine = connect().await.unwrap();
+    let absent = push(&engine, "127.0.0.1:1/windlass-test/absent", "v1", None, |_| ()).await.unwrap_err();
+    assert!(absent.is_image_absent(), "{absent:?}");
+    assert!(tag(&engine, "windlass-test/absent:v1", "x", "y").await.unwrap_err().is_image_absent());
+    assert!(architecture(&engine, "windlass-test/absent:v1").await.unwrap_err().is_image_absent());
+}

@@ -1,0 +1,308 @@
+//! The one error type of this room. It names the operation, keeps the cause, and answers questions.
+
+use std::error::Error;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// The cause of an error, as whatever library gave it.
+pub(super) type Cause = Box<dyn Error + Send + Sync>;
+
+/// Why something with Docker did not work.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum DockerError {
+    /// No engine answers.
+    #[error("no Docker engine answers at {endpoint}")]
+    EngineAbsent {
+        /// Every address that was tried, and what named it.
+        endpoint: String,
+        /// What went wrong at the last of them.
+        source: Cause,
+    },
+    /// The engine's address is of a kind that cannot be reached from here.
+    #[error("the Docker endpoint {endpoint} cannot be used: {why}")]
+    EndpointUnsupported {
+        /// The address, and what named it.
+        endpoint: String,
+        /// What is missing.
+        why: &'static str,
+    },
+    /// The files of the Docker command line that name the engine do not make sense.
+    #[error("failed to read the Docker context `{name}` from `{}`", path.display())]
+    EndpointUnreadable {
+        /// The name of the Docker context, or of the file.
+        name: String,
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: Cause,
+    },
+    /// The build context is not a directory.
+    #[error("the build context `{}` is not a directory", path.display())]
+    NoContext {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// There is no Dockerfile.
+    #[error("there is no Dockerfile at `{}`", path.display())]
+    NoDockerfile {
+        /// Where it was looked for.
+        path: PathBuf,
+    },
+    /// The Dockerfile's path leaves the build context.
+    #[error("the Dockerfile `{path}` lies outside the build context")]
+    DockerfileOutside {
+        /// The path as it was given.
+        path: String,
+    },
+    /// A line of a `.dockerignore` file has no meaning.
+    #[error("`{}` has a malformed pattern: `{pattern}`", file.display())]
+    BadIgnorePattern {
+        /// The file.
+        file: PathBuf,
+        /// The line, trimmed.
+        pattern: String,
+    },
+    /// A name in the build context is not UTF-8.
+    #[error("the name `{}` in the build context is not UTF-8", path.display())]
+    PathNotText {
+        /// The path, from the context's root.
+        path: PathBuf,
+    },
+    /// A file of the build context could not be read.
+    #[error("failed to read `{}`", path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// The build failed: an instruction of the Dockerfile, or the Dockerfile itself.
+    #[error("{}: {message}", step.as_deref().unwrap_or("the Dockerfile was refused"))]
+    Build {
+        /// The last `Step n/m : …` line, if the build came to one.
+        step: Option<String>,
+        /// What the engine says.
+        message: String,
+        /// The last lines of output, oldest first, at most 20.
+        tail: Vec<String>,
+    },
+    /// A push failed, in the registry or on the way to it.
+    #[error("failed to push `{repository}:{tag}`: {message}")]
+    Push {
+        /// The repository with its registry.
+        repository: String,
+        /// The tag.
+        tag: String,
+        /// What the engine says: a plain text, its API has no code for it.
+        message: String,
+    },
+    /// A push gave no sign of life.
+    #[error("failed to push `{repository}:{tag}`: nothing was heard for {} s", after.as_secs())]
+    PushStalled {
+        /// The repository with its registry.
+        repository: String,
+        /// The tag.
+        tag: String,
+        /// How long nothing was heard.
+        after: Duration,
+    },
+    /// The engine did not do what it was asked, or the connection to it broke.
+    #[error("failed to {operation}")]
+    Request {
+        /// What was asked: "inspect image `x`".
+        operation: String,
+        /// The engine's HTTP status, if it answered.
+        status: Option<u16>,
+        /// What went wrong.
+        source: Cause,
+    },
+}
+
+impl DockerError {
+    pub(super) fn request(operation: impl Into<String>, source: bollard::errors::Error) -> Self {
+        let status = match &source {
+            bollard::errors::Error::DockerResponseServerError { status_code, .. } => Some(*status_code),
+            _ => None,
+        };
+        Self::Request { operation: operation.into(), status, source: source.into() }
+    }
+
+    /// Is there no engine to talk to?
+    #[must_use]
+    pub fn is_engine_absent(&self) -> bool {
+        matches!(self, Self::EngineAbsent { .. } | Self::EndpointUnsupported { .. } | Self::EndpointUnreadable { .. })
+    }
+
+    /// Did the build itself fail (rather than the engine, or reading the context)?
+    #[must_use]
+    pub fn is_build_failure(&self) -> bool {
+        matches!(self, Self::Build { .. })
+    }
+
+    /// Does the engine not have the image?
+    #[must_use]
+    pub fn is_image_absent(&self) -> bool {
+        matches!(self, Self::Request { status: Some(404), .. })
+            || self.push_says(&["an image does not exist locally", "tag does not exist", "no such image"])
+    }
+
+    /// Did the registry want (other) credentials? A fresh ECR token, which lives 12 hours, may help.
+    #[must_use]
+    pub fn is_unauthorized(&self) -> bool {
+        self.push_says(&["no basic auth credentials", "unauthorized", "authentication required", "authorization token", "401 unauthorized"])
+            && !self.push_says(&["not authorized to perform"])
+    }
+
+    /// Does the registry know the caller, and refuse?
+    #[must_use]
+    pub fn is_denied(&self) -> bool {
+        self.push_says(&["denied", "403 forbidden", "not authorized to perform"]) && !self.is_unauthorized() && !self.is_repository_absent()
+    }
+
+    /// May the same push work a little later? Throttling, a registry's 5xx, a connection that broke.
+    ///
+    /// The engine itself retries a layer's 5xx for 50 s, but neither a 429 nor the manifest (seen with Engine 20.10).
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        const SIGNS: [&str; 13] = [
+            "toomanyrequests",
+            "too many requests",
+            "rate exceeded",
+            "unexpected http status: 5",
+            "unexpected status code 5",
+            "internal server error",
+            "bad gateway",
+            "service unavailable",
+            "connection reset",
+            "broken pipe",
+            "tls handshake timeout",
+            "i/o timeout",
+            "client.timeout",
+        ];
+        match self {
+            Self::PushStalled { .. } => true,
+            // "EOF" is a word of Go's, and part of many another in lower case.
+            Self::Push { message, .. } => message.ends_with("EOF") || message.contains(": EOF") || self.push_says(&SIGNS),
+            _ => false,
+        }
+    }
+
+    /// Does the tag exist already, in a repository that lets no tag move?
+    #[must_use]
+    pub fn is_tag_immutable(&self) -> bool {
+        self.push_says(&["immutable"])
+    }
+
+    /// Does the registry not have the repository?
+    #[must_use]
+    pub fn is_repository_absent(&self) -> bool {
+        self.push_says(&["name unknown", "repository does not exist", "repository name not known"])
+            || matches!(self, Self::Push { message, .. } if message.contains("repository with name") && message.contains("does not exist"))
+    }
+
+    fn push_says(&self, signs: &[&str]) -> bool {
+        let Self::Push { message, .. } = self else { return false };
+        let message = message.to_ascii_lowercase();
+        signs.iter().any(|sign| message.contains(sign))
+    }
+
+    /// What a person can do about it, if anything is known to help.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        let text = match self {
+            Self::EngineAbsent { source, .. } if io_kind(source.as_ref()) == Some(io::ErrorKind::PermissionDenied) => {
+                "this user may not open the socket: add it to the group `docker`, or use a rootless engine"
+            }
+            Self::EngineAbsent { .. } => {
+                "start it with `systemctl start docker` (or Docker Desktop, colima, `podman system service`), or set DOCKER_HOST"
+            }
+            Self::EndpointUnsupported { .. } => "set DOCKER_HOST to a `unix://` socket or to a `tcp://` address without TLS",
+            Self::EndpointUnreadable { .. } => "see `docker context ls`, and choose one with `docker context use` or DOCKER_CONTEXT",
+            Self::NoDockerfile { .. } => "`dockerfile` is looked for from the root of the build context",
+            Self::DockerfileOutside { .. } => "make the build context the directory that holds both, or move the Dockerfile into it",
+            Self::Build { message, .. } if needs_buildkit(message) => {
+                "this instruction needs BuildKit (as `RUN --mount`, `COPY --chmod` and `COPY --link` do), and this version builds with the \
+                 engine's classic builder: leave the flag out, or build the image elsewhere and name it by its digest"
+            }
+            Self::Build { message, .. } if message.contains("does not match the specified platform") => {
+                "the engine has the base image for another platform: pull it with `docker pull --platform`, or change `platform`"
+            }
+            Self::Build { message, .. } if message.contains("no such host") => "the engine cannot reach the base image's registry",
+            Self::Push { .. } if self.is_tag_immutable() => "the repository's tags are immutable, and this one is taken by another image",
+            Self::Push { .. } if self.is_repository_absent() => "create the repository first: a push does not make one in ECR",
+            Self::Push { .. } if self.push_says(&["connection refused", "no such host"]) => "the engine cannot reach the registry",
+            Self::Push { .. } if self.is_denied() => {
+                "pushing needs ecr:InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, BatchCheckLayerAvailability and PutImage"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// The classic builder names `BuildKit` for the flags that it knows of, and calls the others unknown.
+fn needs_buildkit(message: &str) -> bool {
+    message.contains("requires BuildKit") || message.contains("Unknown flag:") || message.contains("unknown flag:")
+}
+
+fn io_kind(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let mut next = Some(error);
+    while let Some(error) = next {
+        if let Some(io) = error.downcast_ref::<io::Error>() {
+            return Some(io.kind());
+        }
+        next = error.source();
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn push(message: &str) -> DockerError {
+        DockerError::Push { repository: "r".into(), tag: "t".into(), message: message.into() }
+    }
+
+    /// The texts are Engine 20.10's and ECR's own.
+    #[test]
+    fn a_push_error_is_told_apart_by_its_text() {
+        for text in [
+            "no basic auth credentials",
+            "unauthorized: authentication required",
+            "denied: Your authorization token has expired. Reauthenticate and try again.",
+        ] {
+            let error = push(text);
+            assert!(error.is_unauthorized() && !error.is_denied() && !error.is_transient(), "{text}");
+        }
+        for text in [
+            "toomanyrequests: Rate exceeded",
+            "received unexpected HTTP status: 500 Internal Server Error",
+            "Put \"https://x/v2/\": EOF",
+            "read tcp 10.0.0.1:1->10.0.0.2:443: read: connection reset by peer",
+            "net/http: TLS handshake timeout",
+        ] {
+            let error = push(text);
+            assert!(error.is_transient() && !error.is_unauthorized() && !error.is_denied(), "{text}");
+        }
+        let denied = push("denied: User: arn:aws:iam::1:user/x is not authorized to perform: ecr:InitiateLayerUpload on resource: y");
+        assert!(denied.is_denied() && !denied.is_unauthorized() && !denied.is_transient());
+        let absent = push("name unknown: The repository with name 'x' does not exist in the registry with id '1'");
+        assert!(absent.is_repository_absent() && !absent.is_denied() && !absent.is_image_absent());
+        let taken = push(
+            "tag invalid: The image tag 'v1' already exists in the 'x' repository and cannot be overwritten because the tag is immutable.",
+        );
+        assert!(taken.is_tag_immutable() && !taken.is_transient());
+        assert!(push("An image does not exist locally with the tag: x").is_image_absent());
+    }
+
+    #[test]
+    fn a_flag_that_the_classic_builder_lacks_is_explained() {
+        let message = "the --mount option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how".to_owned();
+        let error = DockerError::Build { step: None, message, tail: Vec::new() };
+        assert!(error.hint().unwrap().contains("classic builder"));
+        assert!(error.is_build_failure() && !error.is_engine_absent());
+    }
+}

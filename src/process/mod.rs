@@ -1,0 +1,11 @@
+//! Child processes: a shell script in a process group of its own, its output line by line, a deadline, and nothing left over.
+//!
+//! Deliberately absent: printing and events; a terminal or any input for the child; inheriting the environment (a caller says all of it);
+//! and catching a child that leaves its process group by `setsid`, as a daemon does on purpose.
+
+mod environment;
+mod lines;
+mod run;
+
+pub use environment::without_cloud_credentials;
+pub use run::{Command, Ended, ProcessError, Source, Status, run};
