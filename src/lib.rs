@@ -3,6 +3,7 @@
 pub mod aws;
 pub mod config;
 pub mod docker;
+pub mod local;
 pub mod model;
 pub mod probe;
 pub mod process;
