@@ -3,6 +3,8 @@
 pub mod aws;
 pub mod config;
 pub mod docker;
+pub mod event;
+pub mod journal;
 pub mod local;
 pub mod model;
 pub mod probe;

@@ -1,0 +1,220 @@
+//! What happens during a release, as plain data, and the channel that carries it to whoever listens.
+//!
+//! Deliberately absent: who listens. A saved stream of events replays in any reporter.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Instant;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::mpsc;
+
+use crate::model::{Failure, ReleaseId, Stage};
+
+/// One thing that happened.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+#[serde(tag = "event", rename_all = "snake_case")]
+pub enum Event {
+    /// The release has its id: whatever follows belongs to it.
+    ReleaseStarted {
+        /// The id.
+        release: ReleaseId,
+        /// The commit's short id, if there is one.
+        commit: Option<String>,
+    },
+    /// A stage begins.
+    StageStarted {
+        /// Which.
+        stage: Stage,
+    },
+    /// A stage has ended.
+    StageFinished {
+        /// Which.
+        stage: Stage,
+        /// How.
+        outcome: Outcome,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// A step begins.
+    StepStarted {
+        /// Which.
+        #[serde(flatten)]
+        step: Step,
+    },
+    /// A step has ended.
+    StepFinished {
+        /// Which.
+        #[serde(flatten)]
+        step: Step,
+        /// How.
+        outcome: Outcome,
+        /// What came of it, in a few words.
+        detail: String,
+        /// How long it took.
+        seconds: f64,
+    },
+    /// A line that a step's build or task printed.
+    Output {
+        /// The step.
+        #[serde(flatten)]
+        step: Step,
+        /// The line without its end.
+        line: String,
+    },
+    /// How far a step is. May be dropped on the way.
+    Progress {
+        /// The step.
+        #[serde(flatten)]
+        step: Step,
+        /// So much is done.
+        done: u64,
+        /// Of so much; 0 if unknown.
+        total: u64,
+        /// What is counted: `B` for bytes, or a plural noun.
+        of: &'static str,
+    },
+    /// Something worth knowing that is no step.
+    Note {
+        /// One sentence.
+        text: String,
+    },
+}
+
+/// How a step or a stage ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Outcome {
+    /// It did what it was to do.
+    Done,
+    /// There was nothing to do.
+    Unchanged,
+    /// It failed.
+    Failed,
+}
+
+/// A step: what is done to which unit.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, Serialize)]
+pub struct Step {
+    /// The stage that it belongs to; none for what comes before the first.
+    pub stage: Option<Stage>,
+    /// The unit, or what else it is about ("account").
+    pub unit: String,
+    /// What is done: "build", "upload".
+    pub action: &'static str,
+}
+
+impl Step {
+    /// A step of a stage.
+    pub fn of(stage: Stage, unit: &(impl std::fmt::Display + ?Sized), action: &'static str) -> Self {
+        Self { stage: Some(stage), unit: unit.to_string(), action }
+    }
+
+    /// A step before the first stage.
+    pub fn before(unit: &(impl std::fmt::Display + ?Sized), action: &'static str) -> Self {
+        Self { stage: None, unit: unit.to_string(), action }
+    }
+}
+
+/// So many progress events may wait; more are dropped, so that a slow terminal costs no memory.
+const WAITING_PROGRESS: usize = 256;
+
+/// The sending end. Sending never waits and never fails: no reporter can slow or stop a release.
+#[derive(Debug, Clone)]
+pub struct Events {
+    to: mpsc::UnboundedSender<Event>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// The receiving end.
+#[derive(Debug)]
+pub struct Stream {
+    from: mpsc::UnboundedReceiver<Event>,
+    waiting: Arc<AtomicUsize>,
+}
+
+/// A channel for the events of one run.
+#[must_use]
+pub fn channel() -> (Events, Stream) {
+    let (to, from) = mpsc::unbounded_channel();
+    let waiting = Arc::new(AtomicUsize::new(0));
+    (Events { to, waiting: Arc::clone(&waiting) }, Stream { from, waiting })
+}
+
+impl Stream {
+    /// The next event; `None` once every sender is gone.
+    pub async fn next(&mut self) -> Option<Event> {
+        let event = self.from.recv().await?;
+        if matches!(event, Event::Progress { .. }) {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+        }
+        Some(event)
+    }
+}
+
+impl Events {
+    /// Sends an event that must not be lost.
+    pub fn send(&self, event: Event) {
+        // The listener outlives every sender; if it is gone the process is ending.
+        let _ = self.to.send(event);
+    }
+
+    /// Sends a sentence.
+    pub fn note(&self, text: impl Into<String>) {
+        self.send(Event::Note { text: text.into() });
+    }
+
+    /// Sends a line of a step's own output.
+    pub fn output(&self, step: &Step, line: &str) {
+        self.send(Event::Output { step: step.clone(), line: line.to_owned() });
+    }
+
+    /// Sends how far a step is, unless too much of that waits already.
+    pub fn progress(&self, step: &Step, done: u64, total: u64, of: &'static str) {
+        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_PROGRESS {
+            self.waiting.fetch_sub(1, Ordering::Relaxed);
+            return;
+        }
+        self.send(Event::Progress { step: step.clone(), done, total, of });
+    }
+
+    /// Runs `work` as a step; what it answers beside its value is said when the step ends.
+    ///
+    /// # Errors
+    /// The failure of `work`.
+    pub async fn step<T>(&self, step: Step, work: impl Future<Output = Result<(T, Outcome, String), Failure>>) -> Result<T, Failure> {
+        let start = Instant::now();
+        self.send(Event::StepStarted { step: step.clone() });
+        let result = work.await;
+        let (outcome, detail) = match &result {
+            Ok((_, outcome, detail)) => (*outcome, detail.clone()),
+            Err(failure) => (Outcome::Failed, failure.causes().last().cloned().unwrap_or_else(|| failure.to_string())),
+        };
+        self.send(Event::StepFinished { step, outcome, detail, seconds: start.elapsed().as_secs_f64() });
+        result.map(|(value, _, _)| value)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn progress_may_be_dropped_and_a_step_never_is() {
+        let (events, mut stream) = channel();
+        let step = Step::of(Stage::Assets, "web", "upload");
+        for done in 0..10_000 {
+            events.progress(&step, done, 10_000, "files");
+        }
+        events.step(step, async { Ok(((), Outcome::Done, "10,000 files".to_owned())) }).await.unwrap();
+        drop(events);
+        let (mut progress, mut steps) = (0, 0);
+        while let Some(event) = stream.next().await {
+            match event {
+                Event::Progress { .. } => progress += 1,
+                _ => steps += 1,
+            }
+        }
+        assert_eq!((progress, steps), (WAITING_PROGRESS, 2));
+    }
+}
