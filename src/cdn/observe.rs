@@ -1,0 +1,22 @@
+//! Looks for a distribution.
+
+use crate::aws::Aws;
+use crate::model::{Exit, Failure};
+
+use super::plan::Found;
+
+/// The distribution with this id; `None` when this account has none.
+///
+/// # Errors
+/// AWS fails in another way.
+pub async fn distribution(aws: &Aws, id: &str) -> Result<Option<Found>, Failure> {
+    let found = aws.distribution(id).await;
+    let found =
+        found.map_err(|error| Failure::new(Exit::Preflight, format!("looking for the distribution `{id}` failed")).because(error))?;
+    Ok(found.map(|found| Found {
+        domain_name: found.domain_name,
+        default_root_object: found.default_root_object.filter(|root| !root.is_empty()),
+        enabled: found.enabled,
+        origins: found.origins.into_iter().map(|origin| origin.domain_name).collect(),
+    }))
+}

@@ -1,0 +1,141 @@
+//! What has to be invalidated, and where the published page is checked.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Site;
+use crate::model::{Refusal, UnitName};
+
+/// More paths than this are folded into one pattern: beyond 1,000 paths a month CloudFront bills each.
+///
+/// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/PayingForInvalidation.html>
+const MOST_PATHS: usize = 30;
+
+/// A distribution as preflight finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Found {
+    /// Its own name.
+    pub domain_name: String,
+    /// What `/` serves.
+    pub default_root_object: Option<String>,
+    /// Does it serve at all?
+    pub enabled: bool,
+    /// The names of its origins.
+    pub origins: Vec<String>,
+}
+
+/// What has to be invalidated in one distribution.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Invalidation {
+    /// Sorted, each once.
+    pub paths: Vec<String>,
+}
+
+/// Where a published page is checked.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct PageCheck {
+    /// The page's full URL.
+    pub url: String,
+}
+
+/// Gathers the changed paths of all sites, by distribution.
+#[must_use]
+pub fn draw<'a>(changed: impl Iterator<Item = (&'a Site, &'a [String])>) -> BTreeMap<String, Invalidation> {
+    let mut all: BTreeMap<String, Invalidation> = BTreeMap::new();
+    for (site, paths) in changed {
+        let Some(distribution) = &site.distribution else { continue };
+        if !paths.is_empty() {
+            let invalidation = all.entry(distribution.clone()).or_insert_with(|| Invalidation { paths: Vec::new() });
+            if paths.len() > MOST_PATHS {
+                let prefix = if site.prefix.is_empty() { String::new() } else { format!("/{}", site.prefix) };
+                invalidation.paths.push(format!("{prefix}/*"));
+            } else {
+                invalidation.paths.extend_from_slice(paths);
+            }
+        }
+    }
+    for invalidation in all.values_mut() {
+        invalidation.paths.sort();
+        invalidation.paths.dedup();
+    }
+    all
+}
+
+/// Where the page of a site is checked: at its `url`, else at its distribution; nowhere without either.
+#[must_use]
+pub fn page(site: &Site, found: Option<&Found>) -> Option<PageCheck> {
+    let base = site.url.clone().or_else(|| found.map(|found| format!("https://{}", found.domain_name)))?;
+    let base = base.trim_end_matches('/');
+    let root = if site.prefix.is_empty() { String::new() } else { format!("/{}", site.prefix) };
+    // Without a default root object `/` is an error of S3; below a prefix it needs a function that we know nothing of.
+    let document = match found {
+        Some(found) if site.prefix.is_empty() && found.default_root_object.as_deref() == Some("index.html") => "",
+        None if site.prefix.is_empty() => "",
+        _ => "index.html",
+    };
+    Some(PageCheck { url: format!("{base}{root}/{document}") })
+}
+
+/// Why a site cannot be published through its distribution, if it cannot.
+#[must_use]
+pub fn refusal(name: &UnitName, site: &Site, found: Option<&Found>) -> Option<Refusal> {
+    let id = site.distribution.as_deref()?;
+    let cure = "correct `distribution`, or leave it out for a site without one";
+    let Some(found) = found else {
+        return Some(Refusal::new(format!("site `{name}`: there is no distribution `{id}` in this account"), cure));
+    };
+    if !found.enabled {
+        return Some(Refusal::new(format!("site `{name}`: the distribution `{id}` is disabled"), "enable it, or name another"));
+    }
+    let bucket = site.bucket.as_str();
+    if !found.origins.iter().any(|origin| origin == bucket || origin.starts_with(&format!("{bucket}."))) {
+        let what =
+            format!("site `{name}`: the distribution `{id}` has no origin in the bucket `{bucket}` (it has {})", found.origins.join(", "));
+        return Some(Refusal::new(what, cure));
+    }
+    None
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn site(prefix: &str) -> Site {
+        let site = serde_json::json!({"prebuilt": true, "bucket": "shop-web", "distribution": "E1", "prefix": prefix});
+        serde_json::from_value(site).unwrap()
+    }
+
+    fn found(root: Option<&str>) -> Found {
+        let origins = vec!["shop-web.s3.us-east-1.amazonaws.com".to_owned()];
+        Found { domain_name: "d1.cloudfront.net".to_owned(), default_root_object: root.map(str::to_owned), enabled: true, origins }
+    }
+
+    #[test]
+    fn two_sites_of_one_distribution_make_one_invalidation() {
+        let (web, docs) = (site(""), site("docs"));
+        let many: Vec<String> = (0..31).map(|n| format!("/docs/{n}.html")).collect();
+        let paths = ["/".to_owned(), "/index.html".to_owned()];
+        let all = draw([(&web, &paths[..]), (&docs, &many[..])].into_iter());
+        assert_eq!(all["E1"].paths, ["/", "/docs/*", "/index.html"]);
+        assert!(draw([(&web, &[][..])].into_iter()).is_empty());
+    }
+
+    #[test]
+    fn the_page_is_asked_for_where_it_is_served() {
+        assert_eq!(page(&site(""), Some(&found(Some("index.html")))).unwrap().url, "https://d1.cloudfront.net/");
+        assert_eq!(page(&site(""), Some(&found(None))).unwrap().url, "https://d1.cloudfront.net/index.html");
+        assert_eq!(page(&site("docs"), Some(&found(Some("index.html")))).unwrap().url, "https://d1.cloudfront.net/docs/index.html");
+        let alone = Site { url: Some("https://shop.example/".to_owned()), ..site("") };
+        assert_eq!(page(&alone, None).unwrap().url, "https://shop.example/");
+    }
+
+    #[test]
+    fn a_distribution_of_another_bucket_is_refused() {
+        let name = "web".parse().unwrap();
+        assert_eq!(refusal(&name, &site(""), Some(&found(None))), None);
+        assert!(refusal(&name, &site(""), None).unwrap().what.contains("no distribution `E1`"));
+        let other = Found { origins: vec!["shop-web-2.s3.amazonaws.com".to_owned()], ..found(None) };
+        assert!(refusal(&name, &site(""), Some(&other)).unwrap().what.contains("no origin in the bucket"));
+    }
+}

@@ -1,0 +1,245 @@
+//! Writes a site: first what nobody sees, later what everybody does; then asks for the page as a browser would.
+
+use std::path::Path;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::aws::{Aws, AwsError, Condition};
+use crate::event::{Events, Outcome, Step};
+use crate::journal::Journal;
+use crate::model::{Exit, Failure, Sha256, Stage, UnitName};
+use crate::probe;
+
+use super::plan::{Change, Kept, Manifest, SitePlan, Write};
+
+/// How many requests are under way at a time: 64 at 30 ms stay below S3's 3,500 writes a second for a prefix.
+const AT_ONCE: usize = 64;
+/// From this size on a file is big: only a few are in memory at a time.
+const BIG: u64 = 8 * 1024 * 1024;
+/// So many big files are under way at a time.
+const BIG_AT_ONCE: usize = 4;
+
+/// Uploads what is not live yet, and keeps what will be overwritten and what will overwrite it.
+///
+/// # Errors
+/// [`Exit::Assets`]; nothing live has changed.
+pub async fn assets(
+    aws: &Aws,
+    journal: Option<&Journal>,
+    root: &Path,
+    name: &UnitName,
+    plan: &SitePlan,
+    events: &Events,
+) -> Result<(), Failure> {
+    let step = Step::of(Stage::Assets, name, "upload");
+    events
+        .step(step.clone(), async {
+            let total = plan.upload.iter().map(|write| write.size).sum();
+            let done = AtomicU64::new(0);
+            let say = |write: &Write| events.progress(&step, done.fetch_add(write.size, Ordering::Relaxed) + write.size, total, "B");
+            each(&plan.upload, |write| async {
+                put(aws, root, plan, write).await.map_err(|error| failed(name, Exit::Assets, "upload", &write.key, error))?;
+                say(write);
+                Ok(())
+            })
+            .await?;
+            if let Some(journal) = journal {
+                keep(aws, journal, root, name, plan).await?;
+            }
+            let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Done };
+            Ok(((), outcome, format!("{} new, {} unchanged", plan.upload.len(), plan.unchanged)))
+        })
+        .await
+}
+
+/// Keeps bodies by their digest: the old ones for the way back, the new ones for `publish` on another machine.
+async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: &SitePlan) -> Result<(), Failure> {
+    let failed = |key: &dyn std::fmt::Display, error| failed(name, Exit::Assets, "keep", key, error);
+    let kept: Vec<&Kept> = plan.keep.iter().collect();
+    stream::iter(kept)
+        .map(Ok)
+        .try_for_each_concurrent(AT_ONCE, |kept| async move {
+            let to = journal.body_key(&kept.sha256);
+            let present = aws.head_object(journal.bucket(), &to).await.map_err(|error| failed(&kept.key, error.into()))?;
+            if present.is_none() {
+                let copied = aws.copy_object(&plan.bucket, kept.key.as_str(), journal.bucket(), &to, &body_headers()).await;
+                copied.map_err(|error| failed(&kept.key, error.into()))?;
+            }
+            Ok(())
+        })
+        .await?;
+    let new: Vec<Write> = plan.publish.iter().filter(|write| write.change != Change::Headers).cloned().collect();
+    each(&new, |write| async {
+        let body = read(root, plan, write).await.map_err(|error| failed(&write.key, error))?;
+        let key = journal.body_key(&write.sha256);
+        match aws.put_object(journal.bucket(), &key, body, write.sha256, &body_headers(), Condition::IfAbsent).await {
+            // By its digest it can only be the same body.
+            Err(error) if error.is_precondition_failed() => Ok(()),
+            other => other.map(drop).map_err(|error| failed(&write.key, error.into())),
+        }
+    })
+    .await
+}
+
+fn body_headers() -> crate::model::Headers {
+    crate::model::Headers { content_type: "application/octet-stream".into(), cache_control: "no-store".into(), content_encoding: None }
+}
+
+/// Overwrites what is live, in the plan's order: nothing that a page names comes after the page. Returns the manifest of what is live.
+///
+/// With a journal the bodies come from the state, by server-side copies; without one from the build's output on this machine.
+///
+/// # Errors
+/// [`Exit::Publish`]; the message says how many of the files are new.
+pub async fn publish(
+    aws: &Aws,
+    journal: Option<&Journal>,
+    root: &Path,
+    name: &UnitName,
+    plan: &SitePlan,
+    events: &Events,
+) -> Result<Manifest, Failure> {
+    let step = Step::of(Stage::Publish, name, "publish");
+    events
+        .step(step.clone(), async {
+            let mut manifest = plan.manifest.clone();
+            let total = plan.publish.len() as u64;
+            for (done, write) in (0u64..).zip(&plan.publish) {
+                let written = overwrite(aws, journal, root, plan, write).await;
+                let etag = written.map_err(|error| {
+                    let failure = failed(name, Exit::Publish, "publish", &write.key, error);
+                    failure.hint(format!(
+                        "{done} of {total} files of the site are new, the pages among them last; run the same command again to finish"
+                    ))
+                })?;
+                if let Some(file) = manifest.files.get_mut(&write.key) {
+                    file.etag = Some(super::observe::unquoted(&etag));
+                }
+                events.progress(&step, done + 1, total, "files");
+            }
+            let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Done };
+            Ok((manifest, outcome, format!("{total} files")))
+        })
+        .await
+}
+
+async fn overwrite(aws: &Aws, journal: Option<&Journal>, root: &Path, plan: &SitePlan, write: &Write) -> Result<String, Trouble> {
+    let key = write.key.as_str();
+    match (write.change, journal) {
+        (Change::Headers, _) => Ok(aws.copy_object(&plan.bucket, key, &plan.bucket, key, &write.headers).await?),
+        (_, Some(journal)) => {
+            let from = journal.body_key(&write.sha256);
+            Ok(aws.copy_object(journal.bucket(), &from, &plan.bucket, key, &write.headers).await?)
+        }
+        (_, None) => put(aws, root, plan, write).await,
+    }
+}
+
+/// Runs `work` on each write, small files many at a time, big ones few.
+async fn each<'a, W, F>(writes: &'a [Write], work: W) -> Result<(), Failure>
+where
+    W: Fn(&'a Write) -> F + Copy,
+    F: Future<Output = Result<(), Failure>>,
+{
+    let (big, small): (Vec<&Write>, Vec<&Write>) = writes.iter().partition(|write| write.size >= BIG);
+    let run =
+        |writes: Vec<&'a Write>, at_once| async move { stream::iter(writes).map(work).buffer_unordered(at_once).try_collect::<()>().await };
+    run(small, AT_ONCE).await?;
+    run(big, BIG_AT_ONCE).await
+}
+
+/// What can go wrong with one file.
+#[derive(Debug, thiserror::Error)]
+enum Trouble {
+    #[error(transparent)]
+    Aws(#[from] AwsError),
+    #[error("reading `{path}` failed")]
+    Unreadable { path: String, source: std::io::Error },
+    #[error("`{path}` is no longer what it was when the plan was drawn")]
+    Changed { path: String },
+}
+
+async fn read(root: &Path, plan: &SitePlan, write: &Write) -> Result<Bytes, Trouble> {
+    let path = root.join(&plan.output).join(&write.path);
+    let shown = path.display().to_string();
+    let body = tokio::fs::read(&path).await.map_err(|source| Trouble::Unreadable { path: shown.clone(), source })?;
+    if Sha256::of(&body) != write.sha256 {
+        return Err(Trouble::Changed { path: shown });
+    }
+    Ok(Bytes::from(body))
+}
+
+async fn put(aws: &Aws, root: &Path, plan: &SitePlan, write: &Write) -> Result<String, Trouble> {
+    let body = read(root, plan, write).await?;
+    Ok(aws.put_object(&plan.bucket, write.key.as_str(), body, write.sha256, &write.headers, Condition::Always).await?)
+}
+
+fn failed(name: &UnitName, exit: Exit, what: &str, key: &dyn std::fmt::Display, error: Trouble) -> Failure {
+    let hint = match &error {
+        Trouble::Aws(error) => error.hint(),
+        Trouble::Unreadable { .. } => None,
+        Trouble::Changed { .. } => Some("something writes to the build output; run the same command again".to_owned()),
+    };
+    let failure = Failure::new(exit, format!("site `{name}`: {what} of `{key}` failed")).because(error);
+    failure.hint(hint.unwrap_or_else(|| "nothing is lost: run the same command again, and it goes on where it stopped".to_owned()))
+}
+
+/// How long the page may take to become the new one: CloudFront says 5 s for most edges, and up to minutes for the last.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// Asks for the page at `url` until it is the released one, then for every asset that it names.
+///
+/// Not only the status counts: a distribution that answers every missing key with its page says 200 for an absent script.
+///
+/// # Errors
+/// [`Exit::Check`]: it is published, but this is not what is served.
+pub async fn check(client: &probe::Client, name: &UnitName, url: &str, index: Sha256, events: &Events) -> Result<(), Failure> {
+    let step = Step::of(Stage::Publish, name, "check");
+    events
+        .step(step, async {
+            let failed = |what: String| {
+                let failure = Failure::new(Exit::Check, format!("site `{name}`: published, but the check of `{url}` failed")).because(what);
+                failure.hint("the files are in the bucket; look at the distribution's origin, behaviours and error pages")
+            };
+            let start = tokio::time::Instant::now();
+            let page = loop {
+                let wrong = match client.get(url).await {
+                    Ok(page) if page.status == 200 && Sha256::of(&page.body) == index => break page,
+                    Ok(page) if page.status == 200 => "another page is served than the one that was published".to_owned(),
+                    Ok(page) => format!("it answers {}", page.status),
+                    Err(error) => error.to_string(),
+                };
+                if start.elapsed() > PATIENCE {
+                    return Err(failed(format!("{wrong}, {} s after publishing", start.elapsed().as_secs())));
+                }
+                tokio::time::sleep(Duration::from_millis(500)).await;
+            };
+            let html = String::from_utf8_lossy(&page.body).into_owned();
+            let assets = probe::references(&html, url);
+            for asset in &assets {
+                let answer = client.get(asset).await.map_err(|error| failed(format!("`{asset}`: {error}")))?;
+                if answer.status != 200 {
+                    return Err(failed(format!("the page names `{asset}`, which answers {}", answer.status)));
+                }
+                if let Some(served) = answer.content_type.as_deref().filter(|served| is_page(served) && !is_page_path(asset)) {
+                    return Err(failed(format!("the page names `{asset}`, which is served as `{served}`: an error page in its place?")));
+                }
+            }
+            Ok(((), Outcome::Done, format!("{url} and {} files that it names", assets.len())))
+        })
+        .await
+}
+
+fn is_page(content_type: &str) -> bool {
+    content_type.starts_with("text/html")
+}
+
+fn is_page_path(url: &str) -> bool {
+    let path = url.split(['?', '#']).next().unwrap_or(url);
+    let name = path.rsplit('/').next().unwrap_or_default();
+    let extension = name.rsplit_once('.').map(|(_, extension)| extension.to_ascii_lowercase());
+    extension.is_none_or(|extension| matches!(extension.as_str(), "html" | "htm"))
+}

@@ -1,0 +1,99 @@
+//! What is there of a site: its bucket, and what is live in it.
+
+use std::collections::BTreeMap;
+
+use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+
+use crate::aws::{Aws, Exposure};
+use crate::config::Site;
+use crate::journal::{Journal, Live};
+use crate::model::{Exit, Failure, ObjectKey, UnitName};
+
+use super::plan::{BucketFound, Known, LiveFile, Manifest, Observed};
+use super::scan::Output;
+
+/// How many objects are asked about at a time.
+const AT_ONCE: usize = 64;
+
+/// Looks for the bucket.
+///
+/// # Errors
+/// AWS fails in another way than by refusing or not finding it.
+pub async fn bucket(aws: &Aws, bucket: &str) -> Result<BucketFound, Failure> {
+    match aws.head_bucket(bucket).await {
+        Ok(()) => {
+            let exposure = aws.bucket_exposure(bucket).await.map_err(|error| failed(error, format!("looking at the bucket `{bucket}`")))?;
+            Ok(BucketFound::Present { public: public(&exposure) })
+        }
+        Err(error) if error.is_not_found() => Ok(BucketFound::Absent),
+        Err(error) if error.is_denied() => Ok(BucketFound::Denied(error.to_string())),
+        Err(error) => Err(failed(error, format!("looking for the bucket `{bucket}`"))),
+    }
+}
+
+/// Why the world can read a bucket past the distribution, if it can. A question without an answer does not make it public.
+fn public(exposure: &Exposure) -> Option<&'static str> {
+    let block = exposure.block;
+    if exposure.policy_public == Some(true) && !block.is_some_and(|block| block.restrict_public_buckets) {
+        return Some("its policy lets everyone read it");
+    }
+    (exposure.acl_public == Some(true) && !block.is_some_and(|block| block.ignore_public_acls))
+        .then_some("its access control list lets everyone in")
+}
+
+/// Finds what is live of a site: from the last release's manifest and, for keys that it does not name, from the bucket itself.
+///
+/// With `audit`, the manifest is held against the bucket's listing first.
+///
+/// # Errors
+/// AWS fails.
+pub async fn live(
+    aws: &Aws,
+    journal: Option<&Journal>,
+    live: &Live,
+    name: &UnitName,
+    site: &Site,
+    output: &Output,
+    audit: bool,
+) -> Result<Observed, Failure> {
+    let manifest: Option<Manifest> = match (journal, live.sites.get(name)) {
+        (Some(journal), Some(live)) => {
+            journal.manifest(name, &live.release).await.map_err(|error| failed(error, format!("site `{name}`: reading its manifest")))?
+        }
+        _ => None,
+    };
+    let mut files: BTreeMap<ObjectKey, LiveFile> = manifest.map(|manifest| manifest.files).unwrap_or_default();
+    let from_manifest = !files.is_empty();
+    let wanted: Vec<ObjectKey> = output.files.iter().map(|file| super::plan::key(site, &file.path)).collect::<Result<_, _>>()?;
+    if audit || wanted.iter().any(|key| !files.contains_key(key)) {
+        let prefix = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
+        let listing = aws.list_objects(site.bucket.as_str(), &prefix).await;
+        let listing = listing.map_err(|error| failed(error, format!("site `{name}`: listing its bucket")))?;
+        let listed: BTreeMap<&str, &crate::aws::ListedObject> = listing.iter().map(|object| (object.key.as_str(), object)).collect();
+        if audit {
+            // What differs from the manifest is somebody else's work: it is looked at as if we had never known it.
+            files.retain(|key, file| {
+                let object = listed.get(key.as_str());
+                object.is_some_and(|object| object.size == file.size && file.etag.as_deref().is_none_or(|etag| etag == object.etag))
+            });
+        }
+        let unknown = wanted.iter().filter(|key| !files.contains_key(key) && listed.contains_key(key.as_str()));
+        let heads = stream::iter(unknown.cloned().collect::<Vec<_>>()).map(|key| async move {
+            let head = aws.head_object(site.bucket.as_str(), key.as_str()).await;
+            head.map(|head| head.map(|head| (key, head))).map_err(|error| failed(error, format!("site `{name}`: looking at an object")))
+        });
+        let heads: Vec<_> = heads.buffer_unordered(AT_ONCE).try_collect().await?;
+        for (key, head) in heads.into_iter().flatten() {
+            files.insert(key, LiveFile { sha256: head.sha256, size: head.size, headers: head.headers, etag: Some(unquoted(&head.etag)) });
+        }
+    }
+    Ok(Observed { files, known: if from_manifest { Known::Manifest } else { Known::Listing } })
+}
+
+pub(super) fn unquoted(etag: &str) -> String {
+    etag.trim_matches('"').to_owned()
+}
+
+fn failed(error: impl std::error::Error + Send + Sync + 'static, what: impl Into<String>) -> Failure {
+    Failure::new(Exit::Preflight, what).because(error)
+}

@@ -1,0 +1,358 @@
+//! What has to be written so that a bucket serves what a build wrote, and in which order.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::config::Site;
+use crate::model::{Exit, Failure, Headers, ObjectKey, Refusal, Sha256, UnitName};
+
+use super::classify::{Class, Fingerprints, HeaderRule, class, headers};
+use super::scan::Output;
+
+/// What a site is to be, and what has to be written for that.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct SitePlan {
+    /// The bucket.
+    pub bucket: String,
+    /// Where the build's output lies, from the configuration's directory.
+    pub output: String,
+    /// How fingerprints were recognised.
+    pub fingerprints: Fingerprints,
+    /// How it is known what is live.
+    pub known: Known,
+    /// `assets`: keys that are not live yet, and that no live page names.
+    pub upload: Vec<Write>,
+    /// `assets`: live bodies that will be overwritten, kept for the way back.
+    pub keep: Vec<Kept>,
+    /// `publish`: plain files first, then pages, the page at the root last.
+    pub publish: Vec<Write>,
+    /// How many files are live already, as they should be.
+    pub unchanged: usize,
+    /// Files of the output that are not published.
+    pub left_out: Vec<LeftOut>,
+    /// URL paths whose content changes, percent-encoded, each from `/`.
+    pub changed_paths: Vec<String>,
+    /// All that will be live.
+    pub manifest: Manifest,
+}
+
+/// One object to write.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Write {
+    /// Its key.
+    pub key: ObjectKey,
+    /// The file, from the output's root.
+    pub path: String,
+    /// Bytes.
+    pub size: u64,
+    /// Of its content.
+    pub sha256: Sha256,
+    /// What it is served with.
+    pub headers: Headers,
+    /// What is written.
+    pub change: Change,
+}
+
+/// What a write does to its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Change {
+    /// There is no such key yet.
+    New,
+    /// The content changes.
+    Content,
+    /// The headers alone change: the object is copied onto itself.
+    Headers,
+}
+
+/// A live body that is kept.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Its key in the site's bucket.
+    pub key: ObjectKey,
+    /// Of its content.
+    pub sha256: Sha256,
+}
+
+/// A file that is not published.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LeftOut {
+    /// From the output's root.
+    pub path: String,
+    /// Why.
+    pub reason: String,
+}
+
+/// All that is live of a site after a release.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+pub struct Manifest {
+    /// By key.
+    pub files: BTreeMap<ObjectKey, LiveFile>,
+}
+
+/// One file that is live.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct LiveFile {
+    /// Of its content; unknown if someone else wrote it without a checksum.
+    pub sha256: Option<Sha256>,
+    /// Bytes.
+    pub size: u64,
+    /// What it is served with.
+    pub headers: Headers,
+    /// S3's entity tag without quotes, once it is written.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub etag: Option<String>,
+}
+
+/// How it is known what is live.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Known {
+    /// From the last release's manifest.
+    Manifest,
+    /// From the bucket: there is no manifest.
+    Listing,
+}
+
+/// What is live, by key.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Observed {
+    /// The files that are live, as far as this build has files of the same keys, or the manifest names them.
+    pub files: BTreeMap<ObjectKey, LiveFile>,
+    /// From where.
+    pub known: Known,
+}
+
+impl SitePlan {
+    /// Is there nothing to write?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.upload.is_empty() && self.publish.is_empty()
+    }
+
+    /// The file that the site's root serves.
+    #[must_use]
+    pub fn index(&self) -> Option<(&ObjectKey, &LiveFile)> {
+        self.manifest.files.iter().filter(|(key, _)| key.file_name() == "index.html").min_by_key(|(key, _)| key.as_str().len())
+    }
+}
+
+/// The key of the output file at `path`.
+///
+/// # Errors
+/// [`Exit::Build`] if it is longer than S3 allows.
+pub fn key(site: &Site, path: &str) -> Result<ObjectKey, Failure> {
+    let key = if site.prefix.is_empty() { path.to_owned() } else { format!("{}/{path}", site.prefix) };
+    key.parse().map_err(|invalid: crate::model::Invalid| {
+        Failure::new(Exit::Build, "a file of the build output cannot be uploaded").because(invalid)
+    })
+}
+
+/// Draws the plan of a site.
+///
+/// # Errors
+/// [`Exit::Build`] if a file's key is longer than S3 allows.
+pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) -> Result<SitePlan, Failure> {
+    let rule = |rule: &'_ crate::config::HeaderRule| (rule.r#match.clone(), rule.cache_control.clone(), rule.content_type.clone());
+    let owned: Vec<_> = site.headers.iter().map(rule).collect();
+    let rules: Vec<HeaderRule<'_>> = owned
+        .iter()
+        .map(|(pattern, cache, content)| HeaderRule { pattern, cache_control: cache.as_deref(), content_type: content.as_deref() })
+        .collect();
+    let mut plan = SitePlan {
+        bucket: site.bucket.to_string(),
+        output: joined(&site.path, &site.output),
+        fingerprints: if output.fingerprinted.is_some() { Fingerprints::Manifest } else { Fingerprints::Rule },
+        known: observed.known,
+        upload: Vec::new(),
+        keep: Vec::new(),
+        publish: Vec::new(),
+        unchanged: 0,
+        left_out: output.left_out.iter().map(|(path, reason)| LeftOut { path: path.clone(), reason: (*reason).to_owned() }).collect(),
+        changed_paths: Vec::new(),
+        manifest: Manifest::default(),
+    };
+    let mut publish = Vec::new();
+    for file in &output.files {
+        let key = key(site, &file.path).map_err(|failure| failure.hint(format!("shorten the path of `{}` (site `{name}`)", file.path)))?;
+        let class = class(&file.path, output.fingerprinted.as_ref());
+        let headers = headers(&file.path, class, &rules);
+        let live = observed.files.get(&key);
+        let change = match live {
+            None => Some(Change::New),
+            Some(live) if live.sha256 != Some(file.sha256) => Some(Change::Content),
+            Some(live) if live.headers != headers => Some(Change::Headers),
+            Some(_) => None,
+        };
+        let etag = change.is_none().then(|| live.and_then(|live| live.etag.clone())).flatten();
+        plan.manifest.files.insert(key.clone(), LiveFile { sha256: Some(file.sha256), size: file.size, headers: headers.clone(), etag });
+        let Some(change) = change else {
+            plan.unchanged += 1;
+            continue;
+        };
+        if let (Change::Content, Some(sha256)) = (change, live.and_then(|live| live.sha256)) {
+            plan.keep.push(Kept { key: key.clone(), sha256 });
+        }
+        let write = Write { key, path: file.path.clone(), size: file.size, sha256: file.sha256, headers, change };
+        if change == Change::New && class != Class::Entry {
+            plan.upload.push(write);
+        } else {
+            plan.changed_paths.extend(urls(&write.key));
+            publish.push((class, write));
+        }
+    }
+    // The page at the root names everything else, directly or through others.
+    publish.sort_by_key(|(class, write)| (*class, write.path == "index.html", write.key.clone()));
+    plan.publish = publish.into_iter().map(|(_, write)| write).collect();
+    plan.changed_paths.sort();
+    Ok(plan)
+}
+
+fn joined(path: &str, output: &str) -> String {
+    let path = path.trim_end_matches('/');
+    if path.is_empty() || path == "." { output.to_owned() } else { format!("{path}/{output}") }
+}
+
+/// The URL paths that serve a key: a directory's index is served at the directory too.
+fn urls(key: &ObjectKey) -> Vec<String> {
+    let path = format!("/{}", encoded(key.as_str()));
+    match path.strip_suffix("index.html") {
+        Some(directory) if directory.ends_with('/') => vec![directory.to_owned(), path],
+        _ => vec![path],
+    }
+}
+
+/// Percent-encodes all but what a path may hold unencoded (RFC 3986, 3.3); CloudFront compares encoded paths.
+fn encoded(key: &str) -> String {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/!$&'()*+,;=:@".contains(&byte);
+    key.bytes().fold(String::new(), |mut out, byte| {
+        if plain(byte) {
+            out.push(char::from(byte));
+        } else {
+            for part in [b'%', b"0123456789ABCDEF"[usize::from(byte >> 4)], b"0123456789ABCDEF"[usize::from(byte & 15)]] {
+                out.push(char::from(part));
+            }
+        }
+        out
+    })
+}
+
+/// The bucket of a site, as preflight finds it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum BucketFound {
+    /// It is there.
+    Present {
+        /// Why the world can read it past the distribution, if it can.
+        public: Option<&'static str>,
+    },
+    /// There is none of this name.
+    Absent,
+    /// These credentials may not look.
+    Denied(String),
+}
+
+/// Why a site cannot be released to its bucket, if it cannot.
+#[must_use]
+pub fn refusal(name: &UnitName, site: &Site, found: &BucketFound) -> Option<Refusal> {
+    let bucket = &site.bucket;
+    match found {
+        BucketFound::Absent => Some(Refusal::new(
+            format!("site `{name}`: there is no bucket `{bucket}`"),
+            "create it (private, all public access blocked) in this account, or correct `bucket`",
+        )),
+        BucketFound::Denied(why) => Some(Refusal::new(
+            format!("site `{name}`: the bucket `{bucket}` cannot be looked at: {why}"),
+            "allow `s3:ListBucket` on it, or correct `bucket`",
+        )),
+        BucketFound::Present { public: Some(why) } => Some(Refusal::new(
+            format!("site `{name}`: the bucket `{bucket}` is public: {why}"),
+            "block all public access on it, and let CloudFront read it by origin access control",
+        )),
+        BucketFound::Present { public: None } => None,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::site::scan::OutputFile;
+
+    fn site() -> Site {
+        let config: crate::config::Config = serde_json::from_value(serde_json::json!({
+            "app": "shop", "state": "none",
+            "sites": {"web": {"path": "web", "prebuilt": true, "bucket": "shop-web"}}
+        }))
+        .unwrap();
+        config.sites.into_values().next().unwrap()
+    }
+
+    fn output(files: &[(&str, &str)]) -> Output {
+        let mut files: Vec<_> = files
+            .iter()
+            .map(|(path, content)| OutputFile {
+                path: (*path).to_owned(),
+                size: content.len() as u64,
+                sha256: Sha256::of(content.as_bytes()),
+            })
+            .collect();
+        files.sort_by(|a, b| a.path.cmp(&b.path));
+        Output { files, fingerprinted: None, left_out: Vec::new() }
+    }
+
+    fn after(plan: &SitePlan) -> Observed {
+        Observed { files: plan.manifest.files.clone(), known: Known::Manifest }
+    }
+
+    fn plan(files: &[(&str, &str)], observed: &Observed) -> SitePlan {
+        draw(&"web".parse().unwrap(), &site(), &output(files), observed).unwrap()
+    }
+
+    fn keys(writes: &[Write]) -> Vec<&str> {
+        writes.iter().map(|write| write.key.as_str()).collect()
+    }
+
+    const FIRST: &[(&str, &str)] = &[("index.html", "1"), ("about/index.html", "1"), ("assets/main-3xaATb-9.js", "1"), ("robots.txt", "1")];
+
+    #[test]
+    fn the_first_release_publishes_pages_last_and_the_root_at_the_very_end() {
+        let plan = plan(FIRST, &Observed { files: BTreeMap::new(), known: Known::Listing });
+        assert_eq!(keys(&plan.upload), ["assets/main-3xaATb-9.js", "robots.txt"]);
+        assert_eq!(keys(&plan.publish), ["about/index.html", "index.html"]);
+        assert_eq!(plan.changed_paths, ["/", "/about/", "/about/index.html", "/index.html"]);
+        assert_eq!((plan.keep.len(), plan.output.as_str()), (0, "web/dist"));
+    }
+
+    #[test]
+    fn a_plan_after_a_release_is_empty() {
+        let first = plan(FIRST, &Observed { files: BTreeMap::new(), known: Known::Listing });
+        let second = plan(FIRST, &after(&first));
+        assert!(second.is_empty() && second.changed_paths.is_empty());
+        assert_eq!(second.unchanged, 4);
+    }
+
+    #[test]
+    fn an_overwrite_waits_for_publish_and_the_old_body_is_kept() {
+        let first = plan(FIRST, &Observed { files: BTreeMap::new(), known: Known::Listing });
+        let changed = [("index.html", "2"), ("about/index.html", "1"), ("assets/main-9xaATb-1.js", "2"), ("robots.txt", "2")];
+        let second = plan(&changed, &after(&first));
+        assert_eq!(keys(&second.upload), ["assets/main-9xaATb-1.js"]);
+        assert_eq!(keys(&second.publish), ["robots.txt", "index.html"]);
+        assert_eq!(second.keep.iter().map(|kept| kept.key.as_str()).collect::<Vec<_>>(), ["index.html", "robots.txt"]);
+        assert_eq!(second.changed_paths, ["/", "/index.html", "/robots.txt"]);
+    }
+
+    #[test]
+    fn a_change_of_headers_alone_moves_no_body() {
+        let first = plan(FIRST, &Observed { files: BTreeMap::new(), known: Known::Listing });
+        let mut observed = after(&first);
+        observed.files.get_mut(&"robots.txt".parse::<ObjectKey>().unwrap()).unwrap().headers.cache_control = "no-store".into();
+        let second = plan(FIRST, &observed);
+        assert_eq!((second.publish.len(), second.publish[0].change, second.keep.len()), (1, Change::Headers, 0));
+    }
+
+    #[test]
+    fn urls_are_encoded_as_cloudfront_compares_them() {
+        assert_eq!(urls(&"Ünïcode & #1%25.txt".parse().unwrap()), ["/%C3%9Cn%C3%AFcode%20&%20%231%2525.txt"]);
+    }
+}
