@@ -1,0 +1,152 @@
+//! Flags and verbs.
+
+use std::path::PathBuf;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::model::{ReleaseId, Stage, UnitName};
+
+/// Takes a commit to a healthy release on AWS, and says at every moment what is live.
+#[derive(Debug, Parser)]
+#[command(name = "windlass", version, max_term_width = 100, arg_required_else_help = true)]
+pub(super) struct Arguments {
+    #[command(flatten)]
+    pub(super) common: Common,
+    #[command(subcommand)]
+    pub(super) verb: Verb,
+}
+
+/// What every verb understands.
+#[derive(Debug, Args)]
+pub(super) struct Common {
+    /// The configuration [default: windlass.yml]
+    #[arg(long, global = true, value_name = "FILE", env = "WINDLASS_CONFIG")]
+    pub(super) config: Option<PathBuf>,
+    /// Which of its environments
+    #[arg(long, global = true, value_name = "NAME", env = "WINDLASS_ENV")]
+    pub(super) env: Option<String>,
+    /// How data is written to stdout
+    #[arg(long, global = true, value_enum, default_value_t = Format::Human)]
+    pub(super) format: Format,
+    /// How progress is shown on stderr
+    #[arg(long, global = true, value_enum, default_value_t = Progress::Auto)]
+    pub(super) progress: Progress,
+    /// When colours are used
+    #[arg(long, global = true, value_enum, default_value_t = Color::Auto)]
+    pub(super) color: Color,
+    /// A profile of the AWS configuration
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) profile: Option<String>,
+    /// The AWS region
+    #[arg(long, global = true, value_name = "NAME")]
+    pub(super) region: Option<String>,
+    /// Where every AWS service is, instead of AWS
+    #[arg(long, global = true, value_name = "URL", conflicts_with = "local")]
+    pub(super) endpoint_url: Option<String>,
+    /// Use the local cloud, and start it if it does not run
+    #[arg(long, global = true)]
+    pub(super) local: bool,
+    /// Compare with the buckets themselves, not only with the last release's manifest
+    #[arg(long, global = true)]
+    pub(super) audit: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Format {
+    Human,
+    Json,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Progress {
+    /// Bars on a terminal, else lines
+    Auto,
+    /// Bars
+    Live,
+    /// Lines
+    Line,
+    /// Nothing
+    None,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum Color {
+    Auto,
+    Always,
+    Never,
+}
+
+impl Color {
+    /// May stderr be coloured? `NO_COLOR` (<https://no-color.org>) is honoured unless the flag says otherwise.
+    pub(super) fn stderr(self) -> bool {
+        match self {
+            Self::Always => true,
+            Self::Never => false,
+            Self::Auto => super::lively_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+        }
+    }
+}
+
+#[derive(Debug, Subcommand)]
+pub(super) enum Verb {
+    /// Say what a release would do, and write nothing
+    Plan(Plan),
+    /// Release: assets, images, migrations, services, publish
+    Release(Units),
+    /// Run one stage of a release
+    Stage(StageVerb),
+    /// Say what is live
+    Status(Units),
+    /// Look for everything that a release needs, and write nothing
+    Verify(Units),
+    /// The local cloud: AWS's APIs, a registry and PostgreSQL on this machine
+    Local {
+        /// What to do with it
+        #[arg(value_enum)]
+        action: LocalAction,
+    },
+    /// Print the JSON Schema of windlass.yml
+    Schema,
+    /// Print a shell's completions
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Units {
+    /// Units by their names; all if none is named
+    #[arg(value_name = "UNIT")]
+    pub(super) units: Vec<UnitName>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Plan {
+    #[command(flatten)]
+    pub(super) units: Units,
+    /// Exit with 3 if there are changes
+    #[arg(long)]
+    pub(super) detailed_exitcode: bool,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct StageVerb {
+    /// assets, images, migrations, services or publish
+    pub(super) stage: Stage,
+    #[command(flatten)]
+    pub(super) units: Units,
+    /// The release to go on with, by the id that an earlier stage has printed
+    #[arg(long, value_name = "ID")]
+    pub(super) release: Option<ReleaseId>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum LocalAction {
+    /// Start it, or find it
+    Up,
+    /// Stop it
+    Down,
+    /// Say whether it runs
+    Status,
+}

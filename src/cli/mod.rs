@@ -1,0 +1,115 @@
+//! The command line: flags and environment in, exit code out. One file for each verb.
+//!
+//! The only room beside `report` that prints, and the only one that reads the process environment.
+
+mod arguments;
+mod completions;
+mod local;
+mod plan;
+mod release;
+mod schema;
+mod session;
+mod stage;
+mod status;
+mod verify;
+
+use std::io::{IsTerminal as _, Write as _};
+use std::process::ExitCode;
+
+use clap::Parser as _;
+
+use crate::model::{Exit, Failure};
+use arguments::{Arguments, Format, Verb};
+
+/// Runs the command line that the process was started with.
+#[must_use]
+pub fn main() -> ExitCode {
+    // clap answers a wrong command line itself, with exit code 2.
+    let arguments = Arguments::parse();
+    let runtime = match tokio::runtime::Builder::new_multi_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => return ended(&arguments, Err(Failure::new(Exit::Bug, "starting the async runtime failed").because(error))),
+    };
+    let result = runtime.block_on(run(&arguments));
+    // A blocking read that hangs must not hold up the end.
+    runtime.shutdown_background();
+    ended(&arguments, result)
+}
+
+async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
+    let common = &arguments.common;
+    match &arguments.verb {
+        Verb::Plan(verb) => plan::run(common, verb).await,
+        Verb::Release(verb) => release::run(common, verb).await,
+        Verb::Stage(verb) => stage::run(common, verb).await,
+        Verb::Status(verb) => status::run(common, verb).await,
+        Verb::Verify(verb) => verify::run(common, verb).await,
+        Verb::Local { action } => local::run(common, *action).await,
+        Verb::Schema => schema::run(),
+        Verb::Completions { shell } => completions::run(*shell),
+    }
+}
+
+fn ended(arguments: &Arguments, result: Result<ExitCode, Failure>) -> ExitCode {
+    let failure = match result {
+        Ok(code) => return code,
+        Err(failure) => failure,
+    };
+    let color = arguments.common.color.stderr();
+    // Where stderr is gone there is nobody left to tell.
+    let _ = std::io::stderr().write_all(failure_text(&failure, color).as_bytes());
+    if arguments.common.format == Format::Json {
+        let json = serde_json::json!({
+            "event": "failed",
+            "exit": failure.exit().code(),
+            "meaning": failure.exit(),
+            "what": failure.to_string(),
+            "causes": failure.causes(),
+            "hint": failure.hint_text(),
+        });
+        let _ = print(&format!("{json}\n"));
+    }
+    ExitCode::from(failure.exit().code())
+}
+
+/// What was tried, why it failed, and in the last line what to do next.
+fn failure_text(failure: &Failure, color: bool) -> String {
+    let heading = if color { "\x1b[1;31merror\x1b[0m" } else { "error" };
+    let mut text = format!("{heading}: {failure}\n");
+    for cause in failure.causes() {
+        text.push_str("   ");
+        text.push_str(&cause);
+        text.push('\n');
+    }
+    let hint = match failure.hint_text() {
+        Some(hint) => hint,
+        None if failure.exit() == Exit::Bug => "this is a bug in windlass: please report it with the lines above",
+        None => return text,
+    };
+    text.push_str("hint: ");
+    text.push_str(hint);
+    text.push('\n');
+    text
+}
+
+/// Prints data. A reader that has had enough (`| head`) is no failure.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Bug, "writing to stdout failed").because(error))
+        }
+        _ => Ok(()),
+    }
+}
+
+fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
+    let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Bug, "writing JSON failed").because(error))?;
+    print(&(text + "\n"))
+}
+
+/// Is stderr a terminal on which lines may be moved and coloured?
+fn lively_terminal() -> bool {
+    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
+    std::io::stderr().is_terminal() && !set("CI") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}

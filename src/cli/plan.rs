@@ -1,0 +1,24 @@
+//! `windlass plan`.
+
+use std::process::ExitCode;
+
+use crate::model::{Exit, Failure, Stage};
+use crate::release;
+use crate::report;
+
+use super::arguments::{Common, Format, Plan};
+use super::session;
+
+pub(super) async fn run(common: &Common, verb: &Plan) -> Result<ExitCode, Failure> {
+    let plan = session::with_reporter(common, false, async |events, stop| {
+        let request = session::request(common, &verb.units.units, events).await?;
+        release::plan(&request, &Stage::ALL, events, stop).await
+    });
+    let plan = plan.await?;
+    match common.format {
+        Format::Human => super::print(&report::plan_text(&plan))?,
+        Format::Json => super::print_json(&plan)?,
+    }
+    let changes = verb.detailed_exitcode && !plan.is_empty();
+    Ok(if changes { ExitCode::from(Exit::Changes.code()) } else { ExitCode::SUCCESS })
+}

@@ -1,0 +1,104 @@
+//! What the verbs that talk to AWS have in common: the request, the reporter, the signals.
+
+use std::collections::BTreeMap;
+
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+
+use crate::aws::Access;
+use crate::config::{self, Given};
+use crate::event::{self, Events};
+use crate::local;
+use crate::model::{Exit, Failure, UnitName};
+use crate::release::{Request, Stop};
+use crate::report::{self, Reporter};
+
+use super::arguments::{Common, Format, Progress};
+
+/// Reads the configuration and says how AWS is reached; with `--local`, starts or finds the local cloud.
+pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events) -> Result<Request, Failure> {
+    let variables: BTreeMap<String, String> =
+        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect();
+    let at = at(&variables);
+    let given = Given { file: common.config.clone(), environment: common.env.clone(), variables, registry: None };
+    let mut project = config::load(&given)?;
+    let mut access = Access {
+        profile: common.profile.clone(),
+        region: common.region.clone(),
+        endpoint_url: common.endpoint_url.clone(),
+        ..Access::default()
+    };
+    if common.local {
+        let cloud = super::local::up(events).await?;
+        let host = cloud.endpoint.trim_start_matches("http://").to_owned();
+        project.config.registry.get_or_insert(host);
+        access.endpoint_url = Some(cloud.endpoint);
+        access.region = access.region.or_else(|| Some("us-east-1".to_owned()));
+        access.keys = Some(("test".to_owned(), "test".to_owned()));
+    }
+    Ok(Request { project, access, units: units.to_vec(), audit: common.audit, environment: std::env::vars_os().collect(), at })
+}
+
+/// Where this runs, for the record.
+fn at(variables: &BTreeMap<String, String>) -> String {
+    let known = ["CODEBUILD_BUILD_ARN", "BUILD_URL", "HOSTNAME"];
+    known.iter().find_map(|name| variables.get(*name)).cloned().unwrap_or_else(|| "a local machine".to_owned())
+}
+
+/// Runs `work` with its events reported and its signals heard.
+pub(super) async fn with_reporter<T>(
+    common: &Common,
+    json: bool,
+    work: impl AsyncFnOnce(&Events, &Stop) -> Result<T, Failure>,
+) -> Result<T, Failure> {
+    let progress = match common.progress {
+        Progress::Auto if super::lively_terminal() => report::Progress::Live,
+        Progress::Auto | Progress::Line => report::Progress::Line,
+        Progress::Live => report::Progress::Live,
+        Progress::None => report::Progress::None,
+    };
+    let reporter = Reporter { progress, json: json && common.format == Format::Json, color: common.color.stderr() };
+    let (events, stream) = event::channel();
+    let listener = tokio::spawn(report::listen(stream, reporter));
+    let stop = signals()?;
+    let result = work(&events, &stop).await;
+    drop(events);
+    let outcome = listener.await;
+    let value = result?;
+    // The work is done; that its report was lost is said last.
+    match outcome {
+        Ok(Err(error)) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+            Err(Failure::new(Exit::Bug, "done, but reporting it failed").because(error))
+        }
+        _ => Ok(value),
+    }
+}
+
+/// The first SIGINT or SIGTERM asks the run to stop at the next safe point; the second leaves at once.
+fn signals() -> Result<Stop, Failure> {
+    let failed = |error: std::io::Error| Failure::new(Exit::Bug, "listening for signals failed").because(error);
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
+    let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
+    let (tell, stop) = watch::channel(None);
+    tokio::spawn(async move {
+        let mut first = true;
+        loop {
+            let exit = tokio::select! {
+                _ = interrupt.recv() => Exit::Interrupted,
+                _ = terminate.recv() => Exit::Terminated,
+            };
+            if !first {
+                std::process::exit(i32::from(exit.code()));
+            }
+            first = false;
+            // Whoever listens may have come to its end already.
+            let _ = tell.send(Some(exit));
+        }
+    });
+    Ok(Stop(stop))
+}
+
+/// The settings of the local cloud.
+pub(super) fn local_settings() -> Result<local::Settings, Failure> {
+    local::Settings::from_environment(std::env::vars_os()).map_err(super::local::failed)
+}

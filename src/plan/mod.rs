@@ -1,0 +1,186 @@
+//! The plan of a release: what the features' plans add up to, with the order of its stages.
+//!
+//! [`draw`] is a pure function: the same intent and the same observation give the same bytes. What `plan` prints is the value
+//! that `release` executes. Deliberately absent: the release's id and any clock, which differ from run to run.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+
+use crate::cdn::plan::{Invalidation, PageCheck};
+use crate::config::{Config, Image};
+use crate::image::plan::ImagePlan;
+use crate::migration::plan::MigrationPlan;
+use crate::model::{Commit, Failure, ImageRef, ImageUri, Stage, UnitName};
+use crate::service::plan::{Action, ServicePlan};
+use crate::site::plan::SitePlan;
+use crate::{cdn, image, migration, service, site};
+
+/// The version of a plan's JSON.
+pub const FORMAT: u32 = 1;
+
+/// All that a release does, stage by stage.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Plan {
+    /// [`FORMAT`].
+    pub format: u32,
+    /// The application.
+    pub app: UnitName,
+    /// The environment's name; empty without environments.
+    pub environment: String,
+    /// The account.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// The commit of the working tree, if it is one.
+    pub commit: Option<Commit>,
+    /// Has the working tree changes that are in no commit?
+    pub dirty: bool,
+    /// The stages that it holds.
+    pub stages: Vec<Stage>,
+    /// `assets` and `publish`, by site.
+    pub sites: BTreeMap<UnitName, SitePlan>,
+    /// `images`, by service.
+    pub images: BTreeMap<UnitName, ImagePlan>,
+    /// `migrations`, by name.
+    pub migrations: BTreeMap<UnitName, MigrationPlan>,
+    /// `services`, by name.
+    pub services: BTreeMap<UnitName, ServicePlan>,
+    /// `publish`: by distribution.
+    pub invalidations: BTreeMap<String, Invalidation>,
+    /// `publish`: by site.
+    pub checks: BTreeMap<UnitName, PageCheck>,
+}
+
+impl Plan {
+    /// Does the stage hold any change?
+    #[must_use]
+    pub fn changes_in(&self, stage: Stage) -> bool {
+        match stage {
+            Stage::Assets => self.sites.values().any(|site| !site.upload.is_empty()),
+            Stage::Images => self.images.values().any(|image| image.present.is_none()),
+            Stage::Migrations => self.migrations.values().any(|migration| !migration.applied),
+            Stage::Services => self.services.values().any(|service| service.action != Action::Nothing),
+            Stage::Publish => self.sites.values().any(|site| !site.publish.is_empty()),
+        }
+    }
+
+    /// Is there nothing to do at all?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        !self.stages.iter().any(|&stage| self.changes_in(stage))
+    }
+
+    /// Must an image be built?
+    #[must_use]
+    pub fn needs_engine(&self) -> bool {
+        self.images.values().any(|image| image.present.is_none())
+    }
+}
+
+/// What is known of the world when a plan is drawn. Units that are absent here are not part of the plan.
+#[derive(Debug, Default)]
+pub struct Observed {
+    /// The account behind the credentials.
+    pub account: String,
+    /// The region.
+    pub region: String,
+    /// The commit of the working tree, and whether there are changes that are in no commit.
+    pub commit: (Option<Commit>, bool),
+    /// The stages that are asked for.
+    pub stages: Vec<Stage>,
+    /// Built sites, with what is live of each.
+    pub sites: BTreeMap<UnitName, (site::scan::Output, site::plan::Observed)>,
+    /// Distributions, by id.
+    pub distributions: BTreeMap<String, cdn::plan::Found>,
+    /// Images that are built from the working tree.
+    pub images: BTreeMap<UnitName, image::plan::Observed>,
+    /// Functions, by migration.
+    pub functions: BTreeMap<UnitName, migration::plan::Found>,
+    /// The image that the record says each migration has applied.
+    pub migrated: BTreeMap<UnitName, ImageUri>,
+    /// Services.
+    pub services: BTreeMap<UnitName, service::plan::FoundService>,
+    /// Images that an earlier stage of this release has pushed.
+    pub pushed: BTreeMap<UnitName, ImageUri>,
+}
+
+/// Draws the plan.
+///
+/// # Errors
+/// A file's key is longer than S3 allows.
+pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
+    let has = |stage| observed.stages.contains(&stage);
+    let mut sites = BTreeMap::new();
+    for (name, (output, live)) in &observed.sites {
+        sites.insert(name.clone(), site::plan::draw(name, &config.sites[name], output, live)?);
+    }
+    let commit = observed.commit.0.as_ref().map(Commit::as_str);
+    let images: BTreeMap<UnitName, ImagePlan> = observed
+        .images
+        .iter()
+        .filter_map(|(name, found)| {
+            let service = &config.services[name];
+            let Image::Build(image) = &service.image else { return None };
+            Some((name.clone(), image::plan::draw(service, image, found, commit)))
+        })
+        .collect();
+    let reference = |name: &UnitName| match (&config.services[name].image, observed.pushed.get(name)) {
+        (Image::Prebuilt(uri), _) | (_, Some(uri)) => ImageRef::Known(uri.clone()),
+        (Image::Build(_), None) => images.get(name).map_or_else(|| ImageRef::FromStep(name.clone()), |image| image.reference(name)),
+    };
+    let migrations = observed
+        .functions
+        .iter()
+        .map(|(name, found)| {
+            let migration = &config.migrations[name];
+            let image = migration.image.clone().map_or_else(|| reference(&migration.from), ImageRef::Known);
+            let function = migration.function.as_deref().unwrap_or_default();
+            (name.clone(), migration::plan::draw(function, image, found, observed.migrated.get(name)))
+        })
+        .collect();
+    let services = observed
+        .services
+        .iter()
+        .map(|(name, found)| (name.clone(), service::plan::draw(&config.services[name], reference(name), found)))
+        .collect();
+    let (invalidations, checks) = if has(Stage::Publish) { published(config, observed, &sites) } else { Default::default() };
+    Ok(Plan {
+        format: FORMAT,
+        app: config.app.clone(),
+        environment: config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default(),
+        account: observed.account.clone(),
+        region: observed.region.clone(),
+        commit: observed.commit.0.clone(),
+        dirty: observed.commit.1,
+        stages: observed.stages.clone(),
+        sites,
+        images: if has(Stage::Images) { images } else { BTreeMap::new() },
+        migrations,
+        services,
+        invalidations,
+        checks,
+    })
+}
+
+/// The plan of `publish` on another machine than the one that built: `plan` with the sites of `saved`, as far as they are `chosen`.
+#[must_use]
+pub fn publishing(config: &Config, observed: &Observed, plan: Plan, saved: Plan, chosen: &BTreeSet<UnitName>) -> Plan {
+    let sites = saved.sites.into_iter().filter(|(name, _)| chosen.contains(name)).collect();
+    let (invalidations, checks) = published(config, observed, &sites);
+    Plan { commit: saved.commit, dirty: saved.dirty, sites, invalidations, checks, ..plan }
+}
+
+type Published = (BTreeMap<String, Invalidation>, BTreeMap<UnitName, PageCheck>);
+
+/// What follows from publishing the sites: what is stale at the edges, and where to look.
+fn published(config: &Config, observed: &Observed, sites: &BTreeMap<UnitName, SitePlan>) -> Published {
+    let invalidations = cdn::plan::draw(sites.iter().map(|(name, plan)| (&config.sites[name], &plan.changed_paths[..])));
+    let changed = sites.iter().filter(|(_, plan)| !plan.publish.is_empty());
+    let checks = changed.filter_map(|(name, _)| {
+        let site = &config.sites[name];
+        let found = site.distribution.as_ref().and_then(|id| observed.distributions.get(id));
+        Some((name.clone(), cdn::plan::page(site, found)?))
+    });
+    (invalidations, checks.collect())
+}

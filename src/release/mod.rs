@@ -1,0 +1,186 @@
+//! The story of a release, readable from top to bottom.
+//!
+//! Every verb begins alike: connect, see whose account it is, look for all that the units need, build the sites, look at what is
+//! live, draw the plan. `plan` stops there; `release` and `stage` go on stage by stage, each a barrier. Nothing is written before
+//! the plan is drawn, and nothing at all where it is empty.
+//!
+//! Deliberately absent: any choice about what is written. That is the plan's.
+
+mod build;
+mod commit;
+mod preflight;
+mod prepare;
+mod scope;
+mod stages;
+mod status;
+
+use std::ffi::OsString;
+
+use time::OffsetDateTime;
+use tokio::sync::watch;
+
+use crate::aws::Access;
+use crate::config::Project;
+use crate::event::{Event, Events, Outcome};
+use crate::journal::{Ran, Record};
+use crate::model::{Exit, Failure, ReleaseId, Stage, Status, UnitName, Verification};
+use crate::plan::Plan;
+
+pub use prepare::World;
+
+/// What a verb is asked to do, for whom, from where.
+#[derive(Debug, Clone)]
+pub struct Request {
+    /// The configuration.
+    pub project: Project,
+    /// How AWS is reached.
+    pub access: Access,
+    /// The units to release; all if empty.
+    pub units: Vec<UnitName>,
+    /// Hold the manifests against the buckets.
+    pub audit: bool,
+    /// What builds inherit, less every cloud credential.
+    pub environment: Vec<(OsString, OsString)>,
+    /// Where this runs: a build's URL or id, or the machine's name.
+    pub at: String,
+}
+
+/// What a release came to.
+#[derive(Debug)]
+pub struct Released {
+    /// Its id; none if there was nothing to do.
+    pub release: Option<ReleaseId>,
+    /// What was done.
+    pub plan: Plan,
+}
+
+/// Whether somebody wants the run to stop, and by which signal.
+#[derive(Debug, Clone)]
+pub struct Stop(pub watch::Receiver<Option<Exit>>);
+
+impl Stop {
+    /// Waits until somebody does.
+    async fn wanted(&mut self) -> Exit {
+        match self.0.wait_for(Option::is_some).await {
+            Ok(exit) => exit.unwrap_or(Exit::Interrupted),
+            // Nobody can ask any more.
+            Err(_) => std::future::pending().await,
+        }
+    }
+
+    fn now(&self) -> Option<Exit> {
+        *self.0.borrow()
+    }
+
+    /// Runs work that may be dropped at any moment without harm, until it is done or the run is to stop.
+    async fn or<T>(&self, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        let mut stop = self.clone();
+        tokio::select! {
+            biased;
+            exit = stop.wanted() => Err(stopped(exit, what)),
+            result = work => result,
+        }
+    }
+}
+
+fn stopped(exit: Exit, what: &str) -> Failure {
+    Failure::new(exit, format!("stopped during {what}")).hint("what is done stays done: run the same command again to go on")
+}
+
+/// Draws the plan of the given stages, and writes nothing.
+///
+/// # Errors
+/// The configuration, preflight or a build is refused or fails; see [`Exit`].
+pub async fn plan(request: &Request, stages: &[Stage], events: &Events, stop: &Stop) -> Result<Plan, Failure> {
+    let (_, plan) = prepare::prepare(request, stages, None, events, stop).await?;
+    Ok(plan)
+}
+
+/// Releases: all five stages, or nothing where nothing has changed.
+///
+/// # Errors
+/// As [`plan`], and whatever a stage fails with.
+pub async fn release(request: &Request, events: &Events, stop: &Stop) -> Result<Released, Failure> {
+    run(request, &Stage::ALL, None, events, stop).await
+}
+
+/// Runs one stage, perhaps of a release that another machine has begun.
+///
+/// # Errors
+/// As [`release`]; [`Exit::Preflight`] if the release is unknown.
+pub async fn stage(request: &Request, stage: Stage, release: Option<ReleaseId>, events: &Events, stop: &Stop) -> Result<Released, Failure> {
+    let stages: &[Stage] = match stage {
+        Stage::Assets => &[Stage::Assets],
+        Stage::Images => &[Stage::Images],
+        Stage::Migrations => &[Stage::Migrations],
+        Stage::Services => &[Stage::Services],
+        // Without a release to go on with, what the pages name has to be uploaded too.
+        Stage::Publish if release.is_none() => &[Stage::Assets, Stage::Publish],
+        Stage::Publish => &[Stage::Publish],
+    };
+    run(request, stages, release, events, stop).await
+}
+
+async fn run(request: &Request, stages: &[Stage], release: Option<ReleaseId>, events: &Events, stop: &Stop) -> Result<Released, Failure> {
+    let (mut world, plan) = prepare::prepare(request, stages, release.as_ref(), events, stop).await?;
+    if plan.is_empty() {
+        return Ok(Released { release, plan });
+    }
+    let now = OffsetDateTime::now_utc();
+    let id = match release {
+        Some(id) => id,
+        None => new_id(now, &plan)?,
+    };
+    events.send(Event::ReleaseStarted { release: id.clone(), commit: plan.commit.as_ref().map(|commit| commit.short().to_owned()) });
+    let mut record = world.record.take().unwrap_or_else(|| {
+        let record = Record::start(id.clone(), plan.app.clone(), plan.environment.clone(), plan.commit.clone(), now);
+        Record { by: world.caller.clone(), at: request.at.clone(), before: world.live.clone(), ..record }
+    });
+    world.save_plan(&id, &plan).await?;
+    world.save_record(&record).await?;
+    for &stage in stages {
+        if let Some(exit) = stop.now() {
+            return Err(stopped(exit, &format!("the release, before its stage `{stage}`")));
+        }
+        let start = std::time::Instant::now();
+        events.send(Event::StageStarted { stage });
+        let result = stages::run(stage, &mut world, &plan, &mut record, events, stop).await;
+        let outcome = match &result {
+            Ok(()) if plan.changes_in(stage) => Outcome::Done,
+            Ok(()) => Outcome::Unchanged,
+            Err(_) => Outcome::Failed,
+        };
+        events.send(Event::StageFinished { stage, outcome, seconds: start.elapsed().as_secs_f64() });
+        let failure = result.as_ref().err().map(ToString::to_string);
+        record.stages.insert(stage, Ran { outcome, failure, ended: OffsetDateTime::now_utc() });
+        let saved = world.save_record(&record).await;
+        result?;
+        saved?;
+    }
+    Ok(Released { release: Some(id), plan })
+}
+
+/// Ids sort by time, and name the commit for those who read them.
+fn new_id(now: OffsetDateTime, plan: &Plan) -> Result<ReleaseId, Failure> {
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+    let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, format!("making a release id failed: {error}"));
+    let time = now.format(format).map_err(|error| bug(&error))?;
+    let commit = plan.commit.as_ref().map_or("local", |commit| commit.short());
+    format!("{time}-{commit}").parse().map_err(|error| bug(&error))
+}
+
+/// Says what is live.
+///
+/// # Errors
+/// AWS cannot be reached, or refuses.
+pub async fn status(request: &Request, events: &Events) -> Result<Status, Failure> {
+    status::status(request, events).await
+}
+
+/// Preflight alone: everything that a release would refuse, without a build.
+///
+/// # Errors
+/// AWS cannot be reached, or another account is behind the credentials.
+pub async fn verify(request: &Request, events: &Events) -> Result<Verification, Failure> {
+    preflight::verify(request, events).await
+}

@@ -1,0 +1,155 @@
+//! Looks for everything that the chosen stages and units need, before anything is built or written.
+
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+
+use crate::aws::{self, Aws};
+use crate::cdn;
+use crate::config::State;
+use crate::event::{Events, Outcome, Step};
+use crate::image;
+use crate::migration;
+use crate::model::{Exit, Failure, Finding, Refusal, Stage, UnitName, Verification};
+use crate::service;
+use crate::site;
+
+use super::Request;
+use super::scope::{Scope, scope};
+
+/// A connection to the right account.
+#[derive(Debug)]
+pub(super) struct Connected {
+    pub(super) aws: Aws,
+    pub(super) account: String,
+    pub(super) caller: String,
+}
+
+/// What preflight has found.
+#[derive(Debug, Default)]
+pub(super) struct Resources {
+    pub(super) distributions: BTreeMap<String, cdn::plan::Found>,
+    pub(super) repositories: BTreeMap<UnitName, image::plan::Found>,
+    pub(super) functions: BTreeMap<UnitName, migration::plan::Found>,
+    pub(super) services: BTreeMap<UnitName, service::plan::FoundService>,
+    /// What was looked for, with what is wrong with it.
+    pub(super) findings: Vec<Finding>,
+}
+
+/// Connects, and refuses another account than the environment's before anything else is asked.
+pub(super) async fn connect(request: &Request, events: &Events) -> Result<Connected, Failure> {
+    let environment = request.project.config.environment.as_ref();
+    let failed = |error: aws::AwsError| {
+        let hint = error.hint();
+        let failure = Failure::new(Exit::Preflight, "asking AWS whose credentials these are failed").because(error);
+        failure.hint(hint.unwrap_or_else(|| "nothing was changed; run again".to_owned()))
+    };
+    events
+        .step(Step::before("account", "check"), async {
+            let access = aws::Access {
+                region: request.access.region.clone().or_else(|| environment.and_then(|environment| environment.region.clone())),
+                role_arn: request.access.role_arn.clone().or_else(|| environment.and_then(|environment| environment.role_arn.clone())),
+                ..request.access.clone()
+            };
+            let aws = aws::connect(&access).await.map_err(failed)?;
+            let identity = aws.caller_identity().await.map_err(failed)?;
+            if let Some((environment, wanted)) = environment.and_then(|environment| Some((environment, environment.account.as_ref()?)))
+                && *wanted != identity.account
+            {
+                let failure =
+                    Failure::new(Exit::Preflight, format!("the credentials are those of account {}, not of {wanted}", identity.account));
+                let failure = failure.because(format!(
+                    "the environment `{}` is in account {wanted}, and the credentials are `{}`",
+                    environment.name, identity.arn
+                ));
+                return Err(failure.hint("nothing was looked at or changed; choose other credentials (--profile), or the right --env"));
+            }
+            let detail = format!("{} in {}, as {}", identity.account, aws.region(), identity.arn);
+            Ok((Connected { aws, account: identity.account, caller: identity.arn }, Outcome::Done, detail))
+        })
+        .await
+}
+
+/// Looks for everything in `scope` that `stages` need.
+pub(super) async fn look(request: &Request, aws: &Aws, scope: &Scope, stages: &[Stage]) -> Result<Resources, Failure> {
+    let config = &request.project.config;
+    let mut found = Resources::default();
+    if let State::S3 { bucket, .. } = &config.state {
+        let state = site::observe::bucket(aws, bucket.as_str()).await?;
+        let wrong = match state {
+            site::plan::BucketFound::Present { public: None } => None,
+            site::plan::BucketFound::Present { public: Some(why) } => {
+                Some((format!("is public: {why}"), "block all public access on it: it holds every release's record"))
+            }
+            site::plan::BucketFound::Absent => {
+                Some(("is not there".to_owned(), "create it (private, all public access blocked), correct `state`, or write `state: none`"))
+            }
+            site::plan::BucketFound::Denied(why) => {
+                Some((format!("cannot be looked at: {why}"), "allow `s3:ListBucket` on it, or correct `state`"))
+            }
+        };
+        let refusal = wrong.map(|(what, cure)| Refusal::new(format!("the state's bucket `{bucket}` {what}"), cure));
+        found.findings.push(Finding { what: format!("state: bucket `{bucket}`"), refusal });
+    }
+    let buckets = scope.sites.iter().map(|name| site::observe::bucket(aws, config.sites[name].bucket.as_str()));
+    for (name, bucket) in scope.sites.iter().zip(try_join_all(buckets).await?) {
+        let site = &config.sites[name];
+        let refusal = site::plan::refusal(name, site, &bucket);
+        found.findings.push(Finding { what: format!("site `{name}`: bucket `{}`", site.bucket), refusal });
+        let Some(id) = site.distribution.as_ref().filter(|_| stages.contains(&Stage::Publish)) else { continue };
+        let distribution = cdn::observe::distribution(aws, id).await?;
+        let refusal = cdn::plan::refusal(name, site, distribution.as_ref());
+        found.findings.push(Finding { what: format!("site `{name}`: distribution `{id}`"), refusal });
+        found.distributions.extend(distribution.map(|distribution| (id.clone(), distribution)));
+    }
+    for (name, service, image) in scope.built(config) {
+        image::observe::dockerfile(&request.project.root, name, service, image)?;
+        let repository = image::observe::repository(aws, &image.repository).await?;
+        let refusal = image::plan::refusal(name, image, repository.as_ref());
+        found.findings.push(Finding { what: format!("service `{name}`: repository `{}`", image.repository), refusal });
+        found.repositories.extend(repository.map(|repository| (name.clone(), repository)));
+    }
+    for name in &scope.migrations {
+        let migration = &config.migrations[name];
+        let id = migration.function.as_deref().unwrap_or_default();
+        let function = migration::observe::function(aws, id).await?;
+        let refusal = migration::plan::refusal(name, migration, function.as_ref());
+        found.findings.push(Finding { what: format!("migration `{name}`: function `{id}`"), refusal });
+        found.functions.extend(function.map(|function| (name.clone(), function)));
+    }
+    let services = scope.services.iter().map(|name| service::observe::service(aws, name, &config.services[name]));
+    for (name, state) in scope.services.iter().zip(try_join_all(services).await?) {
+        let service = &config.services[name];
+        let refusal = service::plan::refusal(name, service, &state);
+        found.findings.push(Finding { what: format!("service `{name}`: `{}` in cluster `{}`", service.service, service.cluster), refusal });
+        if let service::plan::Found::Service(service) = state {
+            found.services.insert(name.clone(), *service);
+        }
+    }
+    Ok(found)
+}
+
+/// Refuses if anything that was found is wrong, and names all of it.
+pub(super) fn refuse(findings: &[Finding]) -> Result<(), Failure> {
+    let refusals: Vec<&Refusal> = findings.iter().filter_map(|finding| finding.refusal.as_ref()).collect();
+    match refusals[..] {
+        [] => Ok(()),
+        [only] => Err(Failure::new(Exit::Preflight, "preflight refused the release; nothing was changed")
+            .because(only.what.clone())
+            .hint(only.cure.clone())),
+        _ => {
+            let all: Vec<String> = refusals.iter().map(|refusal| format!("{}\n      → {}", refusal.what, refusal.cure)).collect();
+            let failure = Failure::new(Exit::Preflight, "preflight refused the release; nothing was changed");
+            Err(failure
+                .because(format!("{} things are wrong:\n   - {}", all.len(), all.join("\n   - ")))
+                .hint("correct them and run again; `windlass verify` looks without releasing"))
+        }
+    }
+}
+
+pub(super) async fn verify(request: &Request, events: &Events) -> Result<Verification, Failure> {
+    let connected = connect(request, events).await?;
+    let scope = scope(&request.project.config, &request.units, &Stage::ALL)?;
+    let found = look(request, &connected.aws, &scope, &Stage::ALL).await?;
+    Ok(Verification { account: connected.account, region: connected.aws.region().to_owned(), findings: found.findings })
+}

@@ -1,0 +1,222 @@
+//! From a request to a plan: connect, look, build, look closer, draw.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::PathBuf;
+
+use futures_util::future::try_join_all;
+
+use crate::aws::Aws;
+use crate::config::{Config, State};
+use crate::docker::{self, Engine};
+use crate::event::{Events, Outcome, Step};
+use crate::image;
+use crate::journal::{Journal, JournalError, Live, Record};
+use crate::model::{Exit, Failure, ImageUri, ReleaseId, Stage, UnitName};
+use crate::plan::{self, Plan};
+use crate::probe;
+use crate::site;
+
+use super::{Request, Stop, build, commit, preflight, scope};
+
+/// What the stages work with.
+#[derive(Debug)]
+pub struct World {
+    pub(super) aws: Aws,
+    pub(super) journal: Option<Journal>,
+    pub(super) live: Live,
+    pub(super) record: Option<Record>,
+    pub(super) engine: Option<Engine>,
+    pub(super) probe: probe::Client,
+    pub(super) root: PathBuf,
+    pub(super) caller: String,
+}
+
+impl World {
+    pub(super) async fn save_plan(&self, release: &ReleaseId, plan: &Plan) -> Result<(), Failure> {
+        match &self.journal {
+            // A later stage's own plan must not hide what `publish` goes by.
+            Some(journal) if plan.stages.contains(&Stage::Assets) => {
+                journal.set_plan(release, plan).await.map_err(|error| unwritable(error, "plan"))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    pub(super) async fn save_record(&self, record: &Record) -> Result<(), Failure> {
+        match &self.journal {
+            Some(journal) => journal.set_record(record).await.map_err(|error| unwritable(error, "record")),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) async fn save_live(&self) -> Result<(), Failure> {
+        match &self.journal {
+            Some(journal) => journal.set_live(&self.live).await.map_err(|error| unwritable(error, "what is live")),
+            None => Ok(()),
+        }
+    }
+}
+
+pub(super) fn unwritable(error: JournalError, what: &str) -> Failure {
+    let failure = Failure::new(Exit::Preflight, format!("writing the state ({what}) failed")).because(error);
+    failure.hint("allow `s3:PutObject` on the state's prefix; run the same command again: what is done is not done twice")
+}
+
+fn unreadable(error: JournalError, what: &str) -> Failure {
+    let failure = Failure::new(Exit::Preflight, format!("reading the state ({what}) failed")).because(error);
+    failure.hint("nothing was changed; allow `s3:GetObject` on the state's prefix, or correct `state`")
+}
+
+/// The state of the application, if it keeps one.
+pub(super) fn journal(config: &Config, aws: &Aws) -> Option<Journal> {
+    let environment = config.environment.as_ref().map_or("default", |environment| environment.name.as_str());
+    match &config.state {
+        State::S3 { bucket, prefix } => Some(Journal::new(aws, bucket.as_str(), prefix, &config.app, environment)),
+        State::None => None,
+    }
+}
+
+/// Draws the plan of `stages`; `release` is the one that they go on with.
+pub(super) async fn prepare(
+    request: &Request,
+    stages: &[Stage],
+    release: Option<&ReleaseId>,
+    events: &Events,
+    stop: &Stop,
+) -> Result<(World, Plan), Failure> {
+    let config = &request.project.config;
+    let scope = scope::scope(config, &request.units, stages)?;
+    let connected = preflight::connect(request, events).await?;
+    let aws = connected.aws;
+    let found = events
+        .step(Step::before("resources", "look for"), async {
+            let found = preflight::look(request, &aws, &scope, stages).await?;
+            preflight::refuse(&found.findings)?;
+            let count = found.findings.len();
+            Ok((found, Outcome::Done, format!("{count} are there")))
+        })
+        .await?;
+    let journal = journal(config, &aws);
+    let (live, record) = remembered(journal.as_ref(), release).await?;
+    if journal.is_none() {
+        events.note("`state: none`: no record is kept, nothing can be resumed or rolled back, and migrations run each time");
+    }
+    let root = request.project.root.clone();
+    let saved: Option<Plan> = match (&journal, release) {
+        (Some(journal), Some(id)) if stages == [Stage::Publish] => journal.plan(id).await.map_err(|error| unreadable(error, "plan"))?,
+        _ => None,
+    };
+    let mut observed = plan::Observed {
+        account: connected.account,
+        region: aws.region().to_owned(),
+        commit: commit::commit(&request.project, &request.environment).await,
+        stages: stages.to_vec(),
+        distributions: found.distributions,
+        functions: found.functions,
+        services: found.services,
+        migrated: live.migrations.iter().map(|(name, live)| (name.clone(), live.image.clone())).collect(),
+        pushed: record.as_ref().map(|record| record.images.clone()).unwrap_or_default(),
+        ..plan::Observed::default()
+    };
+    if saved.is_none() {
+        observed.sites = sites(request, &aws, journal.as_ref(), &live, &scope.sites, events, stop).await?;
+    }
+    observed.images = images(request, &aws, &scope, &found.repositories, &observed.pushed).await?;
+    pushed_already(stages, &observed.images)?;
+    let mut plan = plan::draw(config, &observed)?;
+    if let Some(saved) = saved {
+        plan = plan::publishing(config, &observed, plan, saved, &scope.sites);
+    }
+    let engine = if plan.needs_engine() { Some(engine(events).await?) } else { None };
+    let probe =
+        probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
+    Ok((World { aws, journal, live, record, engine, probe, root, caller: connected.caller }, plan))
+}
+
+async fn remembered(journal: Option<&Journal>, release: Option<&ReleaseId>) -> Result<(Live, Option<Record>), Failure> {
+    let Some(journal) = journal else {
+        return match release {
+            None => Ok((Live::default(), None)),
+            Some(id) => {
+                let failure = Failure::new(Exit::Preflight, format!("the release `{id}` cannot be gone on with: `state: none` keeps none"));
+                Err(failure.hint("name a bucket under `state`, or run `windlass release` in one go"))
+            }
+        };
+    };
+    let live = journal.live().await.map_err(|error| unreadable(error, "what is live"))?;
+    let Some(id) = release else { return Ok((live, None)) };
+    let record = journal.record(id).await.map_err(|error| unreadable(error, "record"))?;
+    if record.is_some() {
+        return Ok((live, record));
+    }
+    let failure = Failure::new(Exit::Preflight, format!("there is no release `{id}` in the state"));
+    Err(failure.hint("take the id that an earlier stage has printed; without --release the stage begins a release of its own"))
+}
+
+type BuiltSites = BTreeMap<UnitName, (site::scan::Output, site::plan::Observed)>;
+
+/// Builds the sites side by side, and looks at what is live of each.
+async fn sites(
+    request: &Request,
+    aws: &Aws,
+    journal: Option<&Journal>,
+    live: &Live,
+    names: &BTreeSet<UnitName>,
+    events: &Events,
+    stop: &Stop,
+) -> Result<BuiltSites, Failure> {
+    let config = &request.project.config;
+    let each = names.iter().map(|name| async move {
+        let site = &config.sites[name];
+        let output = build::site(request, name, site, events).await?;
+        let observed = site::observe::live(aws, journal, live, name, site, &output, request.audit).await?;
+        Ok((name.clone(), (output, observed)))
+    });
+    let all = stop.or("the build of the sites", try_join_all(each)).await?;
+    Ok(all.into_iter().collect())
+}
+
+async fn images(
+    request: &Request,
+    aws: &Aws,
+    scope: &scope::Scope,
+    repositories: &BTreeMap<UnitName, image::plan::Found>,
+    pushed: &BTreeMap<UnitName, ImageUri>,
+) -> Result<BTreeMap<UnitName, image::plan::Observed>, Failure> {
+    let config = &request.project.config;
+    let mut observed = BTreeMap::new();
+    for (name, service, build) in scope.built(config).filter(|(name, ..)| !pushed.contains_key(name)) {
+        let Some(repository) = repositories.get(name) else { continue };
+        let uri = image::plan::uri(config.registry.as_deref(), build, repository);
+        observed.insert(name.clone(), image::observe::image(aws, &request.project.root, name, service, build, uri).await?);
+    }
+    Ok(observed)
+}
+
+/// A stage that needs an image cannot make one: that is what the stage `images` is for.
+fn pushed_already(stages: &[Stage], images: &BTreeMap<UnitName, image::plan::Observed>) -> Result<(), Failure> {
+    if stages.contains(&Stage::Images) {
+        return Ok(());
+    }
+    let absent: Vec<&str> = images.iter().filter(|(_, image)| image.present.is_none()).map(|(name, _)| name.as_str()).collect();
+    if absent.is_empty() {
+        return Ok(());
+    }
+    let failure = Failure::new(Exit::Preflight, "preflight refused the stage; nothing was changed");
+    let failure = failure.because(format!("the registry has no image of this content for: {}", absent.join(", ")));
+    Err(failure.hint("run `windlass stage images` first"))
+}
+
+async fn engine(events: &Events) -> Result<Engine, Failure> {
+    events
+        .step(Step::before("docker", "connect"), async {
+            let engine = docker::connect().await.map_err(|error| {
+                let hint = error.hint();
+                let failure = Failure::new(Exit::Preflight, "an image has to be built, and no Docker engine answers").because(error);
+                failure.hint(hint.unwrap_or_else(|| "start one, or set DOCKER_HOST; nothing was changed".to_owned()))
+            })?;
+            let detail = format!("engine {} at {}", engine.version(), engine.endpoint());
+            Ok((engine, Outcome::Done, detail))
+        })
+        .await
+}

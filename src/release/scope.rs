@@ -1,0 +1,64 @@
+//! Which units a command is about.
+
+use std::collections::BTreeSet;
+
+use crate::config::{Config, Image};
+use crate::model::{Exit, Failure, Stage, UnitName};
+
+/// The units that the stages asked for are about.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Scope {
+    /// To be uploaded and published.
+    pub(super) sites: BTreeSet<UnitName>,
+    /// Services whose image is needed: to roll them, or to migrate with it.
+    pub(super) images: BTreeSet<UnitName>,
+    /// To be migrated.
+    pub(super) migrations: BTreeSet<UnitName>,
+    /// To be rolled.
+    pub(super) services: BTreeSet<UnitName>,
+}
+
+/// The scope of `units` (all if empty). A service brings the migrations of its code along: it never rolls past them.
+pub(super) fn scope(config: &Config, units: &[UnitName], stages: &[Stage]) -> Result<Scope, Failure> {
+    let known: Vec<&UnitName> = config.sites.keys().chain(config.services.keys()).chain(config.migrations.keys()).collect();
+    if let Some(unknown) = units.iter().find(|unit| !known.contains(unit)) {
+        let names: Vec<&str> = known.iter().map(|name| name.as_str()).collect();
+        let failure = Failure::new(Exit::Config, format!("there is no unit `{unknown}` in the configuration"));
+        return Err(failure.hint(format!("it has: {}", names.join(", "))));
+    }
+    let chosen = |name: &UnitName| units.is_empty() || units.contains(name);
+    let has = |wanted: &[Stage]| wanted.iter().any(|stage| stages.contains(stage));
+    let mut scope = Scope::default();
+    if has(&[Stage::Assets, Stage::Publish]) {
+        scope.sites = config.sites.keys().filter(|name| chosen(name)).cloned().collect();
+    }
+    if has(&[Stage::Migrations]) {
+        let with_its_service = config.migrations.iter().filter(|(name, migration)| chosen(name) || chosen(&migration.from));
+        scope.migrations = with_its_service.map(|(name, _)| name.clone()).collect();
+    }
+    if has(&[Stage::Services]) {
+        scope.services = config.services.keys().filter(|name| chosen(name)).cloned().collect();
+    }
+    let migrated = config
+        .migrations
+        .iter()
+        .filter(|(name, migration)| chosen(name) && migration.image.is_none())
+        .map(|(_, migration)| &migration.from);
+    if has(&[Stage::Images, Stage::Migrations, Stage::Services]) {
+        scope.images = config.services.keys().filter(|name| chosen(name)).chain(migrated).cloned().collect();
+    }
+    Ok(scope)
+}
+
+impl Scope {
+    /// The services whose image is built from the working tree.
+    pub(super) fn built<'a>(
+        &'a self,
+        config: &'a Config,
+    ) -> impl Iterator<Item = (&'a UnitName, &'a crate::config::Service, &'a crate::config::BuildImage)> {
+        self.images.iter().filter_map(|name| match &config.services[name].image {
+            Image::Build(image) => Some((name, &config.services[name], image)),
+            Image::Prebuilt(_) => None,
+        })
+    }
+}

@@ -1,0 +1,186 @@
+//! The five stages. Each brings its units side by side to their end, and says in the state what is live after it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use futures_util::future::join_all;
+
+use crate::event::Events;
+use crate::journal::{LiveMigration, LiveService, LiveSite, Record};
+use crate::model::{Exit, Failure, ImageRef, ImageUri, Stage, UnitName};
+use crate::plan::Plan;
+use crate::service::plan::Action;
+use crate::{cdn, image, migration, service, site};
+
+use super::{Stop, World, prepare};
+
+/// Runs one stage of the plan.
+pub(super) async fn run(
+    stage: Stage,
+    world: &mut World,
+    plan: &Plan,
+    record: &mut Record,
+    events: &Events,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    match stage {
+        Stage::Assets => stop.or("the stage `assets`", assets(world, plan, events)).await,
+        Stage::Images => {
+            let images = stop.or("the stage `images`", images(world, plan, events)).await?;
+            record.images.extend(images);
+            Ok(())
+        }
+        // An invocation that is dropped has an unknown outcome: this stage is finished, whatever happens.
+        Stage::Migrations => migrations(world, plan, record, events).await,
+        Stage::Services => services(world, plan, record, events, stop).await,
+        Stage::Publish => publish(world, plan, record, events).await,
+    }
+}
+
+/// The first failure of several units, once all have come to their end.
+fn first<T>(results: Vec<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
+    results.into_iter().collect()
+}
+
+async fn assets(world: &World, plan: &Plan, events: &Events) -> Result<(), Failure> {
+    let sites = plan.sites.iter().filter(|(_, site)| !site.is_empty());
+    let all = sites.map(|(name, site)| site::execute::assets(&world.aws, world.journal.as_ref(), &world.root, name, site, events));
+    first(join_all(all).await).map(drop)
+}
+
+async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(UnitName, ImageUri)>, Failure> {
+    let all = plan.images.iter().map(|(name, image)| async move {
+        let uri = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, name, image, events).await?;
+        Ok((name.clone(), uri))
+    });
+    first(join_all(all).await)
+}
+
+/// The image that a plan refers to, once the step that yields it is done.
+fn resolve(reference: &ImageRef, record: &Record) -> Result<ImageUri, Failure> {
+    match reference {
+        ImageRef::Known(uri) => Ok(uri.clone()),
+        ImageRef::FromStep(name) => record
+            .images
+            .get(name)
+            .cloned()
+            .ok_or_else(|| Failure::new(Exit::Bug, format!("the image of `{name}` was to be known by now, and is not"))),
+    }
+}
+
+async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
+    let todo: Vec<_> = plan.migrations.iter().filter(|(_, migration)| !migration.applied).collect();
+    let aws = &world.aws;
+    let all = todo.iter().map(|(name, migration)| async move {
+        let image = resolve(&migration.image, record)?;
+        migration::execute::migrate(aws, &record.release, name, migration, &image, events).await?;
+        Ok(((*name).clone(), image))
+    });
+    let mut failure = None;
+    for result in join_all(all).await {
+        match result {
+            Ok((name, image)) => {
+                let live = LiveMigration { release: record.release.clone(), commit: record.commit.clone(), image };
+                world.live.migrations.insert(name, live);
+            }
+            // What is unknown weighs more than what has failed.
+            Err(new) if failure.as_ref().is_none_or(|old: &Failure| old.exit() != Exit::MigrationUnknown) => failure = Some(new),
+            Err(_) => {}
+        }
+    }
+    if !todo.is_empty() {
+        world.save_live().await?;
+    }
+    failure.map_or(Ok(()), Err)
+}
+
+/// Rolls in waves: a service waits for those that it is `after`. After a failure no further wave begins.
+async fn services(world: &mut World, plan: &Plan, record: &Record, events: &Events, stop: &Stop) -> Result<(), Failure> {
+    let mut done: BTreeSet<UnitName> = BTreeSet::new();
+    let mut rolled: Vec<UnitName> = Vec::new();
+    while done.len() < plan.services.len() {
+        let waits = |name: &UnitName| plan.services.contains_key(name) && !done.contains(name);
+        let wave: Vec<_> =
+            plan.services.iter().filter(|(name, service)| !done.contains(*name) && !service.after.iter().any(waits)).collect();
+        let (aws, probe) = (&world.aws, &world.probe);
+        let all = wave.iter().map(|(name, service)| async move {
+            let image = resolve(&service.image, record)?;
+            let revision = service::execute::roll(aws, probe, name, service, &image, events).await?;
+            Ok(((*name).clone(), LiveService { release: record.release.clone(), commit: record.commit.clone(), image, revision }))
+        });
+        let results: Vec<Result<_, Failure>> =
+            stop.or("the stage `services`: a rollout that has begun goes on by itself", async { Ok(join_all(all).await) }).await?;
+        let mut failure: Option<Failure> = None;
+        for result in results {
+            match result {
+                Ok((name, live)) => {
+                    if plan.services[&name].action != Action::Nothing {
+                        rolled.push(name.clone());
+                        world.live.services.insert(name.clone(), live);
+                    }
+                    done.insert(name);
+                }
+                // A service that needs a person weighs more than one that is back.
+                Err(new) if failure.as_ref().is_none_or(|old| old.exit() != Exit::NotRolledBack) => failure = Some(new),
+                Err(_) => {}
+            }
+        }
+        if !rolled.is_empty() {
+            world.save_live().await?;
+        }
+        if let Some(failure) = failure {
+            return Err(mixed(failure, &rolled));
+        }
+    }
+    Ok(())
+}
+
+/// Where some services are new and others old, that is what a person has to know first.
+fn mixed(failure: Failure, rolled: &[UnitName]) -> Failure {
+    if rolled.is_empty() || failure.exit() == Exit::NotRolledBack {
+        return failure;
+    }
+    let new: Vec<&str> = rolled.iter().map(UnitName::as_str).collect();
+    let hint = format!("new: {}; the others are as before; correct the cause and release again", new.join(", "));
+    Failure::new(Exit::Mixed, "some services are new, others old").because(failure).hint(hint)
+}
+
+async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
+    let todo: Vec<_> = plan.sites.iter().filter(|(_, site)| !site.is_empty()).collect();
+    let (aws, journal, root) = (&world.aws, world.journal.as_ref(), &world.root);
+    let all = todo.iter().map(|(name, site)| async move {
+        let manifest = site::execute::publish(aws, journal, root, name, site, events).await?;
+        if let Some(journal) = journal {
+            journal.set_manifest(name, &record.release, &manifest).await.map_err(|error| prepare::unwritable(error, "manifest"))?;
+        }
+        Ok((*name).clone())
+    });
+    let mut failure = None;
+    let mut published = BTreeMap::new();
+    for result in join_all(all).await {
+        match result {
+            Ok(name) => {
+                published.insert(name, LiveSite { release: record.release.clone(), commit: record.commit.clone() });
+            }
+            Err(new) => failure = failure.or(Some(new)),
+        }
+    }
+    if !published.is_empty() {
+        world.live.sites.extend(published);
+        world.save_live().await?;
+    }
+    // What is new in the buckets has to reach the edges also where another site failed.
+    let all =
+        plan.invalidations.iter().map(|(id, invalidation)| cdn::execute::invalidate(&world.aws, &record.release, id, invalidation, events));
+    let invalidated = first(join_all(all).await);
+    if let Some(failure) = failure {
+        return Err(failure);
+    }
+    invalidated?;
+    for (name, check) in &plan.checks {
+        let index = plan.sites.get(name).and_then(|site| site.index()).and_then(|(_, file)| file.sha256);
+        if let Some(index) = index {
+            site::execute::check(&world.probe, name, &check.url, index, events).await?;
+        }
+    }
+    Ok(())
+}

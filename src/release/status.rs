@@ -1,0 +1,87 @@
+//! What is live, unit by unit: what the record says, and whether AWS says so too.
+
+use crate::event::Events;
+use crate::model::{Exit, Failure, ImageUri, Stage, Status, UnitKind, UnitStatus};
+use crate::service::plan::Found;
+use crate::{service, site};
+
+use super::{Request, preflight, prepare, scope};
+
+pub(super) async fn status(request: &Request, events: &Events) -> Result<Status, Failure> {
+    let config = &request.project.config;
+    let scope = scope::scope(config, &request.units, &Stage::ALL)?;
+    let connected = preflight::connect(request, events).await?;
+    let aws = &connected.aws;
+    let live = match prepare::journal(config, aws) {
+        Some(journal) => journal.live().await.map_err(|error| {
+            let failure = Failure::new(Exit::Preflight, "reading the state failed").because(error);
+            failure.hint("correct `state`, or allow `s3:GetObject` on it")
+        })?,
+        None => crate::journal::Live::default(),
+    };
+    let mut units = Vec::new();
+    for name in &scope.sites {
+        let record = live.sites.get(name);
+        let bucket = &config.sites[name].bucket;
+        let found = site::observe::bucket(aws, bucket.as_str()).await?;
+        let there = matches!(found, site::plan::BucketFound::Present { .. });
+        units.push(UnitStatus {
+            kind: UnitKind::Site,
+            name: name.clone(),
+            release: record.map(|live| live.release.to_string()),
+            commit: record.and_then(|live| live.commit.as_ref()).map(|commit| commit.short().to_owned()),
+            live: if record.is_some() { format!("published to `{bucket}`") } else { "not published by a recorded release".to_owned() },
+            drift: (!there).then(|| format!("the bucket `{bucket}` is not there")),
+        });
+    }
+    for name in &scope.migrations {
+        let record = live.migrations.get(name);
+        units.push(UnitStatus {
+            kind: UnitKind::Migration,
+            name: name.clone(),
+            release: record.map(|live| live.release.to_string()),
+            commit: record.and_then(|live| live.commit.as_ref()).map(|commit| commit.short().to_owned()),
+            live: record
+                .map_or("not migrated by a recorded release".to_owned(), |live| format!("migrated with {}", live.image.digest.short())),
+            drift: None,
+        });
+    }
+    for name in &scope.services {
+        let service = &config.services[name];
+        let found = service::observe::service(aws, name, service).await?;
+        let record = live.services.get(name);
+        let (text, drift) = describe(&found, &service.container, record.map(|live| &live.image));
+        units.push(UnitStatus {
+            kind: UnitKind::Service,
+            name: name.clone(),
+            release: record.map(|live| live.release.to_string()),
+            commit: record.and_then(|live| live.commit.as_ref()).map(|commit| commit.short().to_owned()),
+            live: text,
+            drift,
+        });
+    }
+    Ok(Status {
+        app: config.app.clone(),
+        environment: config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default(),
+        account: connected.account,
+        region: aws.region().to_owned(),
+        units,
+    })
+}
+
+fn describe(found: &Found, container: &str, recorded: Option<&ImageUri>) -> (String, Option<String>) {
+    let found = match found {
+        Found::NoCluster => return ("nothing".to_owned(), Some("its cluster is not there".to_owned())),
+        Found::NoService => return ("nothing".to_owned(), Some("the service is not there".to_owned())),
+        Found::Service(found) => found,
+    };
+    let image = found.image(container).unwrap_or("no image");
+    let revision = found.revision.rsplit('/').next().unwrap_or(&found.revision);
+    let state = found.deployment.as_ref().map_or("", |(_, state)| state.as_str());
+    let (desired, running) = found.tasks;
+    let digest = image.parse::<ImageUri>().map_or_else(|_| image.to_owned(), |uri| uri.digest.short());
+    let text = format!("{revision} runs {digest}, {running} of {desired} tasks, {state}");
+    let drift =
+        recorded.filter(|recorded| recorded.to_string() != image).map(|recorded| format!("the record says {}", recorded.digest.short()));
+    (text, drift)
+}

@@ -1,0 +1,75 @@
+//! A bar or a spinner for each step that runs, lines for those that have ended.
+
+use std::collections::HashMap;
+use std::io;
+use std::time::Duration;
+
+use indicatif::{MultiProgress, ProgressBar, ProgressStyle};
+
+use crate::event::{Event, Step};
+
+use super::line;
+
+/// Longer than this, a build's line would wrap and the bars would smear.
+const WIDEST: usize = 60;
+
+pub(super) struct Live {
+    color: bool,
+    all: MultiProgress,
+    running: HashMap<Step, ProgressBar>,
+}
+
+impl Live {
+    pub(super) fn new(color: bool) -> Self {
+        Self { color, all: MultiProgress::new(), running: HashMap::new() }
+    }
+
+    pub(super) fn event(&mut self, event: &Event) -> io::Result<()> {
+        match event {
+            Event::StepStarted { step } => {
+                let bar = self.all.add(ProgressBar::new_spinner().with_style(style("{spinner} {prefix} {wide_msg} {elapsed}")));
+                bar.set_prefix(format!("{} {}", step.unit, step.action));
+                bar.enable_steady_tick(Duration::from_millis(120));
+                self.running.insert(step.clone(), bar);
+                return Ok(());
+            }
+            Event::Progress { step, done, total, of } => {
+                if let Some(bar) = self.running.get(step) {
+                    if *total > 0 {
+                        bar.set_style(style("{spinner} {prefix} [{bar:30}] {wide_msg} {elapsed}"));
+                        bar.set_length(*total);
+                        bar.set_position(*done);
+                    }
+                    bar.set_message(line::amount((*done, *total, of)));
+                }
+                return Ok(());
+            }
+            Event::Output { step, line } => {
+                if let Some(bar) = self.running.get(step) {
+                    bar.set_message(line::without_control(line).trim().chars().take(WIDEST).collect::<String>());
+                }
+                return Ok(());
+            }
+            Event::StepFinished { step, .. } => {
+                if let Some(bar) = self.running.remove(step) {
+                    bar.finish_and_clear();
+                }
+            }
+            _ => {}
+        }
+        match line::text(event, self.color) {
+            Some(text) => self.all.println(text),
+            None => Ok(()),
+        }
+    }
+
+    pub(super) fn end(&self) {
+        for bar in self.running.values() {
+            bar.finish_and_clear();
+        }
+    }
+}
+
+fn style(template: &str) -> ProgressStyle {
+    ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner())
+}

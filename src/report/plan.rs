@@ -1,0 +1,178 @@
+//! A plan as people read it: stage by stage, what changes, and what does not in one line.
+
+use std::fmt::Write as _;
+
+use crate::model::{ImageRef, Stage, UnitName};
+use crate::plan::Plan;
+use crate::service::plan::Action;
+use crate::site::classify::Fingerprints;
+use crate::site::plan::{Change, Known, SitePlan, Write as Object};
+
+use super::{bytes, count};
+
+/// More objects than this are counted and not named; the JSON form names all.
+const NAMED: usize = 20;
+
+/// The plan in words.
+#[must_use]
+pub fn text(plan: &Plan) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(plan, &mut out);
+    out
+}
+
+fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    let environment = if plan.environment.is_empty() { String::new() } else { format!(" to {}", plan.environment) };
+    let commit = plan.commit.as_ref().map_or("no commit".to_owned(), |commit| format!("commit {}", commit.short()));
+    let dirty = if plan.dirty { " with changes that are in no commit" } else { "" };
+    writeln!(out, "{}{environment}: {commit}{dirty}, account {} in {}", plan.app, plan.account, plan.region)?;
+    for &stage in &plan.stages {
+        if !plan.changes_in(stage) {
+            writeln!(out, "\n{stage}: nothing to do")?;
+            if stage == Stage::Assets {
+                unchanged(plan, out)?;
+            }
+            continue;
+        }
+        writeln!(out, "\n{stage}:")?;
+        match stage {
+            Stage::Assets => assets(plan, out)?,
+            Stage::Images => images(plan, out)?,
+            Stage::Migrations => migrations(plan, out)?,
+            Stage::Services => services(plan, out)?,
+            Stage::Publish => publish(plan, out)?,
+        }
+    }
+    if plan.is_empty() {
+        writeln!(out, "\nnothing to do: what is live is what was built")?;
+    }
+    Ok(())
+}
+
+fn unchanged(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    plan.sites
+        .iter()
+        .try_for_each(|(name, site)| writeln!(out, "  {name}: {} live already, as they should be", count(site.unchanged, "file")))
+}
+
+fn objects(writes: &[Object], out: &mut String) -> std::fmt::Result {
+    for write in writes.iter().take(NAMED) {
+        let change = match write.change {
+            Change::New => "+",
+            Change::Content => "~",
+            Change::Headers => "h",
+        };
+        writeln!(
+            out,
+            "    {change} {}  {}, {}, {}",
+            write.key,
+            bytes(write.size),
+            write.headers.content_type,
+            write.headers.cache_control
+        )?;
+    }
+    if writes.len() > NAMED {
+        writeln!(out, "      and {} more", writes.len() - NAMED)?;
+    }
+    Ok(())
+}
+
+fn size(writes: &[Object]) -> String {
+    bytes(writes.iter().filter(|write| write.change != Change::Headers).map(|write| write.size).sum())
+}
+
+fn assets(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    for (name, site) in &plan.sites {
+        let SitePlan { bucket, output, upload, unchanged, .. } = site;
+        writeln!(
+            out,
+            "  {name}: {output} to s3://{bucket}: {} to upload ({}), {unchanged} unchanged",
+            count(upload.len(), "file"),
+            size(upload)
+        )?;
+        let fingerprints = match site.fingerprints {
+            Fingerprints::Manifest => "fingerprints by the build's manifest",
+            Fingerprints::Rule => "fingerprints by the form of the names",
+        };
+        let known = match site.known {
+            Known::Manifest => "what is live by the last release's manifest",
+            Known::Listing => "what is live by the bucket's listing",
+        };
+        writeln!(out, "    {fingerprints}; {known}")?;
+        objects(upload, out)?;
+        for left_out in &site.left_out {
+            writeln!(out, "    - {}: {}", left_out.path, left_out.reason)?;
+        }
+    }
+    Ok(())
+}
+
+fn images(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    for (name, image) in &plan.images {
+        match image.present {
+            Some(digest) => writeln!(out, "  {name}: {}:{} is in the registry ({})", image.repository, image.tag, digest.short())?,
+            None => writeln!(
+                out,
+                "  {name}: build {}/{} for {}, push as {}:{}",
+                image.context, image.dockerfile, image.platform, image.uri, image.tag
+            )?,
+        }
+    }
+    Ok(())
+}
+
+fn image(reference: &ImageRef) -> String {
+    match reference {
+        ImageRef::Known(uri) => uri.digest.short(),
+        ImageRef::FromStep(service) => format!("the image of {service}"),
+    }
+}
+
+fn migrations(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    for (name, migration) in plan.migrations.iter().filter(|(_, migration)| !migration.applied) {
+        let update = if migration.update_code == Some(false) { "" } else { "update and " };
+        writeln!(
+            out,
+            "  {name}: {update}invoke {} with {}, at most {} s",
+            migration.function,
+            image(&migration.image),
+            migration.timeout_seconds
+        )?;
+    }
+    Ok(())
+}
+
+fn services(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    for (name, service) in &plan.services {
+        let from = service.from.rsplit('/').next().unwrap_or(&service.from);
+        match &service.action {
+            Action::Nothing => writeln!(out, "  {name}: unchanged, {from} serves")?,
+            Action::Watch(deployment) => {
+                let image = image(&service.image);
+                writeln!(out, "  {name}: watch {deployment}, which is bringing {image} already")?;
+            }
+            Action::Roll => {
+                let after: Vec<&str> = service.after.iter().map(UnitName::as_str).collect();
+                let after = if after.is_empty() { String::new() } else { format!(", after {}", after.join(", ")) };
+                writeln!(out, "  {name}: roll {}/{} from {from} to {}{after}", service.cluster, service.service, image(&service.image))?;
+                writeln!(out, "    ~ {}: {} → {}", service.container, service.from_image, service.image)?;
+            }
+        }
+    }
+    Ok(())
+}
+
+fn publish(plan: &Plan, out: &mut String) -> std::fmt::Result {
+    for (name, site) in plan.sites.iter().filter(|(_, site)| !site.publish.is_empty()) {
+        writeln!(out, "  {name}: {} to publish, in this order ({})", count(site.publish.len(), "file"), size(&site.publish))?;
+        objects(&site.publish, out)?;
+    }
+    for (distribution, invalidation) in &plan.invalidations {
+        writeln!(out, "  invalidate in {distribution}: {}", invalidation.paths.join(" "))?;
+    }
+    for (name, check) in &plan.checks {
+        writeln!(out, "  check {name} at {}", check.url)?;
+    }
+    Ok(())
+}
