@@ -1,0 +1,1 @@
+export const heading = "Harbour shop: with more hands";

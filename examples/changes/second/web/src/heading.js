@@ -1,0 +1,1 @@
+export const heading = "Harbour shop: now counted";

@@ -1,0 +1,6 @@
+bind = "0.0.0.0:8000"
+workers = 2
+# Requests that are under way when the task is stopped; the task's stopTimeout has to be longer.
+graceful_timeout = 25
+# The service's user has no home for it.
+control_socket_disable = True
