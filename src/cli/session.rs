@@ -9,7 +9,7 @@ use crate::aws::Access;
 use crate::config::{self, Given};
 use crate::event::{self, Events};
 use crate::local;
-use crate::model::{Exit, Failure, UnitName};
+use crate::model::{Exit, Failure, Mask, UnitName, sensitive};
 use crate::release::{Request, Stop};
 use crate::report::{self, Reporter};
 
@@ -58,7 +58,7 @@ pub(super) async fn with_reporter<T>(
         Progress::None => report::Progress::None,
     };
     let reporter = Reporter { progress, json: json && common.format == Format::Json, color: common.color.stderr() };
-    let (events, stream) = event::channel();
+    let (events, stream) = event::channel(mask());
     let listener = tokio::spawn(report::listen(stream, reporter));
     let stop = signals()?;
     let result = work(&events, &stop).await;
@@ -72,6 +72,12 @@ pub(super) async fn with_reporter<T>(
         }
         _ => Ok(value),
     }
+}
+
+/// The values of the variables whose names say that they are secret.
+fn mask() -> Mask {
+    let named = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(sensitive));
+    Mask::new(named.filter_map(|(_, value)| value.into_string().ok()))
 }
 
 /// The first SIGINT or SIGTERM asks the run to stop at the next safe point; the second leaves at once.

@@ -2,11 +2,11 @@
 
 use std::collections::BTreeMap;
 
-use crate::model::UnitName;
 use crate::model::yaml::{Node, Place};
+use crate::model::{UnitName, sensitive};
 
 use super::read::Problem;
-use super::{Config, Driver, Image, SiteSource};
+use super::{Config, Driver, Image, OnFailure, RiskyMigrations, SiteSource};
 
 /// Refuses a configuration that contradicts itself or names what is not there.
 pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
@@ -14,6 +14,18 @@ pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
     sites(config, file)?;
     services(config, file)?;
     migrations(config, file)?;
+    if config.policy.on_failure == OnFailure::Rollback {
+        let at = place(file, &["policy", "on_failure"]);
+        return Err(later(
+            at,
+            "rolling back the services that did not fail",
+            "write `on_failure: keep`: the one that failed is rolled back in any case",
+        ));
+    }
+    if config.policy.risky_migrations == RiskyMigrations::Refuse {
+        let at = place(file, &["policy", "risky_migrations"]);
+        return Err(later(at, "refusing risky migrations", "write `risky_migrations: warn`"));
+    }
     if config.sites.is_empty() && config.services.is_empty() && config.migrations.is_empty() {
         let problem = Problem::new(file.place, "the configuration names nothing to release");
         return Err(problem.hint("add `sites`, `services` or `migrations`; `windlass schema` prints what they hold"));
@@ -113,6 +125,13 @@ fn services(config: &Config, file: &Node) -> Result<(), Problem> {
         {
             return Err(later(at("image"), "a build secret", "leave `secrets` empty: nothing is built without a secret that it asks for"));
         }
+        if let Image::Build(image) = &service.image
+            && let Some((name, _)) = image.args.iter().find(|(name, value)| sensitive(name) && !value.is_empty())
+        {
+            let what = format!("the build argument `{name}` looks secret, and stays readable in the image's history and in the plan");
+            return Err(Problem::new(at("image"), what)
+                .hint("fetch it at run time from Secrets Manager, or rename the argument if it is no secret"));
+        }
         if let Some(after) = service.after.iter().find(|after| !config.services.contains_key(after)) {
             return Err(unknown(at("after"), "service", after, config.services.keys()));
         }
@@ -155,6 +174,11 @@ fn migrations(config: &Config, file: &Node) -> Result<(), Problem> {
             Driver::LambdaImage | Driver::LambdaZip if migration.function.is_none() => {
                 return Err(
                     Problem::new(at(""), format!("migration `{name}` names no `function`")).hint("name the Lambda function that migrates")
+                );
+            }
+            Driver::LambdaImage if migration.zip.is_some() => {
+                return Err(
+                    Problem::new(at("zip"), "`zip` is for the driver `lambda-zip`").hint("leave it out, or name the image under `image`")
                 );
             }
             Driver::LambdaImage => {}

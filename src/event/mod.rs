@@ -9,7 +9,7 @@ use std::time::Instant;
 use serde::{Deserialize, Serialize};
 use tokio::sync::mpsc;
 
-use crate::model::{Failure, ReleaseId, Stage};
+use crate::model::{Failure, Mask, ReleaseId, Stage};
 
 /// One thing that happened.
 #[derive(Debug, Clone, PartialEq, Serialize)]
@@ -124,6 +124,7 @@ const WAITING_PROGRESS: usize = 256;
 pub struct Events {
     to: mpsc::UnboundedSender<Event>,
     waiting: Arc<AtomicUsize>,
+    mask: Arc<Mask>,
 }
 
 /// The receiving end.
@@ -133,12 +134,12 @@ pub struct Stream {
     waiting: Arc<AtomicUsize>,
 }
 
-/// A channel for the events of one run.
+/// A channel for the events of one run; `mask` is taken out of whatever a build or a task prints.
 #[must_use]
-pub fn channel() -> (Events, Stream) {
+pub fn channel(mask: Mask) -> (Events, Stream) {
     let (to, from) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    (Events { to, waiting: Arc::clone(&waiting) }, Stream { from, waiting })
+    (Events { to, waiting: Arc::clone(&waiting), mask: Arc::new(mask) }, Stream { from, waiting })
 }
 
 impl Stream {
@@ -166,7 +167,13 @@ impl Events {
 
     /// Sends a line of a step's own output.
     pub fn output(&self, step: &Step, line: &str) {
-        self.send(Event::Output { step: step.clone(), line: line.to_owned() });
+        self.send(Event::Output { step: step.clone(), line: self.mask.apply(line) });
+    }
+
+    /// `text` as it may be shown.
+    #[must_use]
+    pub fn masked(&self, text: &str) -> String {
+        self.mask.apply(text)
     }
 
     /// Sends how far a step is, unless too much of that waits already.
@@ -201,7 +208,7 @@ mod tests {
 
     #[tokio::test]
     async fn progress_may_be_dropped_and_a_step_never_is() {
-        let (events, mut stream) = channel();
+        let (events, mut stream) = channel(Mask::default());
         let step = Step::of(Stage::Assets, "web", "upload");
         for done in 0..10_000 {
             events.progress(&step, done, 10_000, "files");

@@ -50,6 +50,8 @@ pub(super) fn tail(log: &Path) -> Vec<String> {
 }
 
 /// The process in the first line of `file`, if it still runs and its command line holds `sign`: an id may by now be another's.
+///
+/// In the first moment of a process there is no command line yet, and this is `None`.
 pub(super) async fn running(settings: &Settings, file: &Path, sign: &str) -> Option<Pid> {
     let text = fs::read_to_string(file).ok()?;
     let pid = text.lines().next()?.trim().parse().ok().and_then(Pid::from_raw)?;
@@ -150,11 +152,20 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("pid");
         assert_eq!(running(&settings, &file, "x").await, None);
-        let mut child = tokio::process::Command::new("sleep").arg("7007.1").process_group(0).spawn().unwrap();
+        let mut child = tokio::process::Command::new("sleep").arg("7007.1").process_group(0).kill_on_drop(true).spawn().unwrap();
         let pid = child.id().unwrap();
         fs::write(&file, format!("{pid}\nmore")).unwrap();
         assert_eq!(running(&settings, &file, "7007.2").await, None);
-        let found = running(&settings, &file, "7007.1").await.unwrap();
+        // The kernel says that a program has started a moment before it shows its command line.
+        let found = timeout(Duration::from_secs(5), async {
+            loop {
+                match running(&settings, &file, "7007.1").await {
+                    Some(found) => return found,
+                    None => sleep(Duration::from_millis(10)).await,
+                }
+            }
+        });
+        let found = found.await.unwrap();
         stop(&settings, &file, "7007.1", found, Duration::from_secs(5)).await;
         assert_eq!(running(&settings, &file, "7007.1").await, None);
         assert!(!child.wait().await.unwrap().success());

@@ -124,7 +124,7 @@ async fn invoke(
     if invocation.function_error.is_some() {
         let answer: FunctionFailure = serde_json::from_str(&invocation.payload).unwrap_or_default();
         let kind = answer.error_type.unwrap_or_else(|| "an error".to_owned());
-        let message = answer.error_message.unwrap_or_else(|| "without a message".to_owned());
+        let message = events.masked(&answer.error_message.unwrap_or_else(|| "without a message".to_owned()));
         let failure = Failure::new(Exit::Migration, format!("migration `{name}` failed"));
         let failure = failure.because(format!("the function `{}` answered {kind}: {}", plan.function, message.trim()));
         return Err(

@@ -6,6 +6,7 @@ mod answer;
 mod digest;
 mod failure;
 mod image;
+mod mask;
 mod name;
 mod release;
 pub mod yaml;
@@ -14,6 +15,7 @@ pub use answer::{Finding, Status, UnitStatus, Verification};
 pub use digest::{ImageDigest, Sha256};
 pub use failure::{Exit, Failure, Refusal};
 pub use image::{ImageRef, ImageUri};
+pub use mask::{Mask, sensitive};
 pub use name::{Glob, Headers, ObjectKey, UnitKind, UnitName};
 pub use release::{Commit, ReleaseId, Stage};
 

@@ -94,7 +94,7 @@ pub struct Client {
 /// Makes a client.
 ///
 /// With `via`, a base URL, every request goes there and keeps the host that it is meant for in its `Host` header: for a server whose
-/// names do not resolve. The scheme that it is meant for goes along as `X-Forwarded-Proto`, as from a proxy that ends TLS.
+/// names do not resolve (an address, or `localhost`, is asked directly). The scheme that it is meant for goes along as `X-Forwarded-Proto`, as from a proxy that ends TLS.
 ///
 /// # Errors
 /// `via` is no URL; TLS cannot be set up.
@@ -150,7 +150,7 @@ impl Client {
     }
 
     async fn ask(&self, url: &Url) -> reqwest::Result<Response> {
-        let Some(via) = &self.via else { return self.http.get(url.clone()).send().await };
+        let Some(via) = self.via.as_ref().filter(|_| !is_here(url)) else { return self.http.get(url.clone()).send().await };
         let mut there = via.clone();
         there.set_path(url.path());
         there.set_query(url.query());
@@ -160,6 +160,12 @@ impl Client {
         };
         self.http.get(there).header(HOST, host).header("x-forwarded-proto", url.scheme()).send().await
     }
+}
+
+/// Is it an address, or this machine's own name? Then nothing has to stand in for its resolution.
+fn is_here(url: &Url) -> bool {
+    let host = url.host_str().unwrap_or_default();
+    host == "localhost" || host.trim_matches(['[', ']']).parse::<std::net::IpAddr>().is_ok()
 }
 
 fn redirect(url: &Url, answer: &Response) -> Option<Url> {

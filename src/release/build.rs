@@ -49,7 +49,7 @@ async fn run(
         if tail.len() == TAIL {
             tail.pop_front();
         }
-        tail.push_back(line.to_owned());
+        tail.push_back(events.masked(line));
     });
     let failed = || Failure::new(Exit::Build, format!("site `{name}`: the build failed"));
     let ended = ended.await.map_err(|error| failed().because(error).hint("nothing live has changed"))?;

@@ -137,7 +137,7 @@ async fn run(request: &Request, stages: &[Stage], release: Option<ReleaseId>, ev
         Record { by: world.caller.clone(), at: request.at.clone(), before: world.live.clone(), ..record }
     });
     world.save_plan(&id, &plan).await?;
-    world.save_record(&record).await?;
+    world.save_record(&record, None).await?;
     for &stage in stages {
         if let Some(exit) = stop.now() {
             return Err(stopped(exit, &format!("the release, before its stage `{stage}`")));
@@ -153,7 +153,7 @@ async fn run(request: &Request, stages: &[Stage], release: Option<ReleaseId>, ev
         events.send(Event::StageFinished { stage, outcome, seconds: start.elapsed().as_secs_f64() });
         let failure = result.as_ref().err().map(ToString::to_string);
         record.stages.insert(stage, Ran { outcome, failure, ended: OffsetDateTime::now_utc() });
-        let saved = world.save_record(&record).await;
+        let saved = world.save_record(&record, Some(stage)).await;
         result?;
         saved?;
     }

@@ -36,30 +36,38 @@ impl World {
         match &self.journal {
             // A later stage's own plan must not hide what `publish` goes by.
             Some(journal) if plan.stages.contains(&Stage::Assets) => {
-                journal.set_plan(release, plan).await.map_err(|error| unwritable(error, "plan"))
+                journal.set_plan(release, plan).await.map_err(|error| unwritable(error, "plan", None))
             }
             _ => Ok(()),
         }
     }
 
-    pub(super) async fn save_record(&self, record: &Record) -> Result<(), Failure> {
+    pub(super) async fn save_record(&self, record: &Record, after: Option<Stage>) -> Result<(), Failure> {
         match &self.journal {
-            Some(journal) => journal.set_record(record).await.map_err(|error| unwritable(error, "record")),
+            Some(journal) => journal.set_record(record).await.map_err(|error| unwritable(error, "record", after)),
             None => Ok(()),
         }
     }
 
-    pub(super) async fn save_live(&self) -> Result<(), Failure> {
+    pub(super) async fn save_live(&self, after: Stage) -> Result<(), Failure> {
         match &self.journal {
-            Some(journal) => journal.set_live(&self.live).await.map_err(|error| unwritable(error, "what is live")),
+            Some(journal) => journal.set_live(&self.live).await.map_err(|error| unwritable(error, "what is live", Some(after))),
             None => Ok(()),
         }
     }
 }
 
-pub(super) fn unwritable(error: JournalError, what: &str) -> Failure {
-    let failure = Failure::new(Exit::Preflight, format!("writing the state ({what}) failed")).because(error);
-    failure.hint("allow `s3:PutObject` on the state's prefix; run the same command again: what is done is not done twice")
+/// The state could not be written, before the first stage or after one that may have changed something.
+pub(super) fn unwritable(error: JournalError, what: &str, after: Option<Stage>) -> Failure {
+    let (exit, so_far) = match after {
+        None => (Exit::Preflight, "nothing was changed".to_owned()),
+        Some(Stage::Assets) => (Exit::Assets, "nothing live has changed".to_owned()),
+        Some(Stage::Images) => (Exit::Images, "nothing live has changed".to_owned()),
+        Some(stage @ Stage::Publish) => (Exit::Publish, format!("the stage `{stage}` is done, and the record does not say so")),
+        Some(stage) => (Exit::Bug, format!("the stage `{stage}` is done, and the record does not say so")),
+    };
+    let failure = Failure::new(exit, format!("writing the state ({what}) failed")).because(error);
+    failure.hint(format!("{so_far}; allow `s3:PutObject` on the state's prefix, and run the same command again"))
 }
 
 fn unreadable(error: JournalError, what: &str) -> Failure {

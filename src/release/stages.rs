@@ -88,7 +88,7 @@ async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Ev
         }
     }
     if !todo.is_empty() {
-        world.save_live().await?;
+        world.save_live(Stage::Migrations).await?;
     }
     failure.map_or(Ok(()), Err)
 }
@@ -125,7 +125,7 @@ async fn services(world: &mut World, plan: &Plan, record: &Record, events: &Even
             }
         }
         if !rolled.is_empty() {
-            world.save_live().await?;
+            world.save_live(Stage::Services).await?;
         }
         if let Some(failure) = failure {
             return Err(mixed(failure, &rolled));
@@ -150,7 +150,10 @@ async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Event
     let all = todo.iter().map(|(name, site)| async move {
         let manifest = site::execute::publish(aws, journal, root, name, site, events).await?;
         if let Some(journal) = journal {
-            journal.set_manifest(name, &record.release, &manifest).await.map_err(|error| prepare::unwritable(error, "manifest"))?;
+            journal
+                .set_manifest(name, &record.release, &manifest)
+                .await
+                .map_err(|error| prepare::unwritable(error, "manifest", Some(Stage::Publish)))?;
         }
         Ok((*name).clone())
     });
@@ -166,7 +169,7 @@ async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Event
     }
     if !published.is_empty() {
         world.live.sites.extend(published);
-        world.save_live().await?;
+        world.save_live(Stage::Publish).await?;
     }
     // What is new in the buckets has to reach the edges also where another site failed.
     let all =

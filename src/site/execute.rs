@@ -10,7 +10,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use crate::aws::{Aws, AwsError, Condition};
 use crate::event::{Events, Outcome, Step};
 use crate::journal::Journal;
-use crate::model::{Exit, Failure, Sha256, Stage, UnitName};
+use crate::model::{Exit, Failure, ObjectKey, Sha256, Stage, UnitName};
 use crate::probe;
 
 use super::plan::{Change, Kept, Manifest, SitePlan, Write};
@@ -107,23 +107,44 @@ pub async fn publish(
         .step(step.clone(), async {
             let mut manifest = plan.manifest.clone();
             let total = plan.publish.len() as u64;
-            for (done, write) in (0u64..).zip(&plan.publish) {
-                let written = overwrite(aws, journal, root, plan, write).await;
-                let etag = written.map_err(|error| {
-                    let failure = failed(name, Exit::Publish, "publish", &write.key, error);
-                    failure.hint(format!(
-                        "{done} of {total} files of the site are new, the pages among them last; run the same command again to finish"
-                    ))
-                })?;
-                if let Some(file) = manifest.files.get_mut(&write.key) {
-                    file.etag = Some(super::observe::unquoted(&etag));
+            let done = AtomicU64::new(0);
+            for rank in plan.publish.chunk_by(|a, b| a.rank() == b.rank()) {
+                let writes = rank.iter().map(|write| overwritten(aws, journal, root, plan, write, &done, &step, events));
+                let written: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
+                for result in written {
+                    let (key, etag) = result.map_err(|(key, error)| {
+                        let done = done.load(Ordering::Relaxed);
+                        let hint =
+                            format!("{done} of {total} files are new, the pages among them last; run the same command again to finish");
+                        failed(name, Exit::Publish, "publish", key, error).hint(hint)
+                    })?;
+                    if let Some(file) = manifest.files.get_mut(key) {
+                        file.etag = Some(super::observe::unquoted(&etag));
+                    }
                 }
-                events.progress(&step, done + 1, total, "files");
             }
             let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Done };
             Ok((manifest, outcome, format!("{total} files")))
         })
         .await
+}
+
+type Written<'a> = Result<(&'a ObjectKey, String), (&'a ObjectKey, Trouble)>;
+
+#[expect(clippy::too_many_arguments, reason = "one place calls it, with what it has at hand")]
+async fn overwritten<'a>(
+    aws: &Aws,
+    journal: Option<&Journal>,
+    root: &Path,
+    plan: &SitePlan,
+    write: &'a Write,
+    done: &AtomicU64,
+    step: &Step,
+    events: &Events,
+) -> Written<'a> {
+    let etag = overwrite(aws, journal, root, plan, write).await.map_err(|error| (&write.key, error))?;
+    events.progress(step, done.fetch_add(1, Ordering::Relaxed) + 1, plan.publish.len() as u64, "files");
+    Ok((&write.key, etag))
 }
 
 async fn overwrite(aws: &Aws, journal: Option<&Journal>, root: &Path, plan: &SitePlan, write: &Write) -> Result<String, Trouble> {

@@ -52,6 +52,16 @@ pub struct Write {
     pub headers: Headers,
     /// What is written.
     pub change: Change,
+    /// What a change of it means.
+    pub class: Class,
+}
+
+impl Write {
+    /// Writes of one rank may happen in any order; none of a higher one before all of a lower one are done.
+    #[must_use]
+    pub fn rank(&self) -> (Class, bool) {
+        (self.class, self.path == "index.html")
+    }
 }
 
 /// What a write does to its key.
@@ -173,7 +183,6 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         changed_paths: Vec::new(),
         manifest: Manifest::default(),
     };
-    let mut publish = Vec::new();
     for file in &output.files {
         let key = key(site, &file.path).map_err(|failure| failure.hint(format!("shorten the path of `{}` (site `{name}`)", file.path)))?;
         let class = class(&file.path, output.fingerprinted.as_ref());
@@ -194,17 +203,16 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         if let (Change::Content, Some(sha256)) = (change, live.and_then(|live| live.sha256)) {
             plan.keep.push(Kept { key: key.clone(), sha256 });
         }
-        let write = Write { key, path: file.path.clone(), size: file.size, sha256: file.sha256, headers, change };
+        let write = Write { key, path: file.path.clone(), size: file.size, sha256: file.sha256, headers, change, class };
         if change == Change::New && class != Class::Entry {
             plan.upload.push(write);
         } else {
             plan.changed_paths.extend(urls(&write.key));
-            publish.push((class, write));
+            plan.publish.push(write);
         }
     }
     // The page at the root names everything else, directly or through others.
-    publish.sort_by_key(|(class, write)| (*class, write.path == "index.html", write.key.clone()));
-    plan.publish = publish.into_iter().map(|(_, write)| write).collect();
+    plan.publish.sort_by_key(|write| (write.rank(), write.key.clone()));
     plan.changed_paths.sort();
     Ok(plan)
 }
