@@ -9,6 +9,8 @@ use super::{Aws, AwsError};
 pub struct Exposure {
     /// The bucket's own block on public access; `None` when it has none (the account may still have one).
     pub block: Option<PublicAccessBlock>,
+    /// Is there no block, or one with a switch that is off? Not so where the question was not answered.
+    pub unblocked: bool,
     /// Does the bucket's policy make it public? `Some(false)` when there is no policy.
     pub policy_public: Option<bool>,
     /// Does its access control list grant anything to everyone, or to every AWS account?
@@ -33,6 +35,14 @@ pub struct PublicAccessBlock {
     pub block_public_policy: bool,
     /// A public policy reaches nobody outside the account.
     pub restrict_public_buckets: bool,
+}
+
+impl PublicAccessBlock {
+    /// Are all four switches on?
+    #[must_use]
+    pub fn is_complete(self) -> bool {
+        self.block_public_acls && self.ignore_public_acls && self.block_public_policy && self.restrict_public_buckets
+    }
 }
 
 impl Aws {
@@ -74,6 +84,11 @@ impl Aws {
             })
         })?;
         exposure.block = block.flatten();
+        exposure.unblocked = block.is_some_and(|block| block.is_none_or(|block| !block.is_complete()));
+        if exposure.block.is_some_and(PublicAccessBlock::is_complete) {
+            // Whatever policy and access control list say, it reaches nobody.
+            return Ok(exposure);
+        }
 
         let policy = s3.get_bucket_policy_status().bucket(bucket).send().await;
         let policy = policy.map_err(AwsError::of("s3:GetBucketPolicyStatus", bucket));

@@ -100,6 +100,9 @@ pub struct Site {
     /// Whether `*.map` files are uploaded.
     #[serde(default)]
     pub source_maps: SourceMaps,
+    /// Release to the bucket although the world can read it past the distribution, or might.
+    #[serde(default)]
+    pub allow_public: bool,
     /// Headers for files by pattern; the last match wins.
     #[serde(default)]
     pub headers: Vec<HeaderRule>,
@@ -440,15 +443,16 @@ impl FromStr for Bucket {
     fn from_str(text: &str) -> Result<Self, Invalid> {
         let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || c == '-' || c == '.';
         let ends = text.starts_with(['-', '.']) || text.ends_with(['-', '.']);
-        if !(3..=63).contains(&text.len()) || ends || !text.chars().all(allowed) {
-            let why = "needs 3 to 63 lower-case letters, digits, `-` or `.`, with a letter or a digit at both ends";
+        // S3 asks for three characters at least; servers that speak its language take fewer, and S3 itself says so when asked.
+        if !(1..=63).contains(&text.len()) || ends || !text.chars().all(allowed) {
+            let why = "needs lower-case letters, digits, `-` or `.`, at most 63, with a letter or a digit at both ends";
             return Err(Invalid::new("bucket", text, why));
         }
         Ok(Self(text.to_owned()))
     }
 }
 
-as_text!(Bucket, "^[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]$");
+as_text!(Bucket, "^[a-z0-9]([a-z0-9.-]{0,61}[a-z0-9])?$");
 
 /// What an image runs on: `linux/amd64`.
 #[derive(Debug, Clone, PartialEq, Eq)]

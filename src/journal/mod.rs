@@ -1,7 +1,8 @@
 //! What windlass remembers: records, manifests, bodies and plans, in a private bucket below one prefix.
 //!
 //! ```text
-//! PREFIX/APP/ENVIRONMENT/live.json              what is live, unit by unit
+//! PREFIX/APP/ENVIRONMENT/live.json              what is live of services and databases
+//! PREFIX/APP/ENVIRONMENT/sites/SITE/live.json   what is live of a site: all its files
 //! PREFIX/APP/ENVIRONMENT/releases/ID.json       the record of a release
 //! PREFIX/APP/ENVIRONMENT/plans/ID.json          its plan, as it was executed
 //! PREFIX/APP/ENVIRONMENT/sites/SITE/ID.json     the manifest of what a release published
@@ -19,7 +20,7 @@ use serde::de::DeserializeOwned;
 use crate::aws::{Aws, AwsError, Condition};
 use crate::model::{ReleaseId, Sha256, UnitName};
 
-pub use record::{Live, LiveMigration, LiveService, LiveSite, Ran, Record};
+pub use record::{Live, LiveMigration, LiveService, Published, Ran, Record};
 
 /// The state of one application in one environment.
 #[derive(Debug, Clone)]
@@ -69,7 +70,7 @@ impl Journal {
         self.key(&format!("bodies/{digest}"))
     }
 
-    /// What is live; empty before the first release.
+    /// What is live of services and databases; nothing before the first release.
     ///
     /// # Errors
     /// S3 fails, or the object is unreadable.
@@ -117,20 +118,22 @@ impl Journal {
         self.write(&format!("plans/{release}.json"), plan).await
     }
 
-    /// The manifest that a release published of a site.
+    /// What is live of a site, by the record.
     ///
     /// # Errors
     /// S3 fails, or the object is unreadable.
-    pub async fn manifest<M: DeserializeOwned>(&self, site: &UnitName, release: &ReleaseId) -> Result<Option<M>, JournalError> {
-        self.read(&format!("sites/{site}/{release}.json")).await
+    pub async fn site<M: DeserializeOwned>(&self, site: &UnitName) -> Result<Option<Published<M>>, JournalError> {
+        self.read(&format!("sites/{site}/live.json")).await
     }
 
-    /// Writes the manifest that a release published of a site.
+    /// Keeps what a release has published of a site, and says that it is live.
     ///
     /// # Errors
     /// S3 fails.
-    pub async fn set_manifest<M: Serialize>(&self, site: &UnitName, release: &ReleaseId, manifest: &M) -> Result<(), JournalError> {
-        self.write(&format!("sites/{site}/{release}.json"), manifest).await
+    pub async fn set_site<M: Serialize>(&self, site: &UnitName, published: &Published<M>) -> Result<(), JournalError> {
+        // Kept first: what is live can be gone back to.
+        self.write(&format!("sites/{site}/{}.json", published.release), published).await?;
+        self.write(&format!("sites/{site}/live.json"), published).await
     }
 
     async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
@@ -141,7 +144,7 @@ impl Journal {
 
     async fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), JournalError> {
         let key = self.key(name);
-        let body = serde_json::to_vec_pretty(value).map_err(|source| JournalError::Unreadable { key: key.clone(), source })?;
+        let body = serde_json::to_vec(value).map_err(|source| JournalError::Unreadable { key: key.clone(), source })?;
         self.aws.put_json(&self.bucket, &key, Bytes::from(body), Condition::Always).await?;
         Ok(())
     }

@@ -11,14 +11,11 @@ use crate::model::{Commit, ImageUri, ReleaseId, Stage, UnitName};
 /// The format of both; a reader refuses what it does not know.
 pub(super) const FORMAT: u32 = 1;
 
-/// What is live, unit by unit.
+/// What is live of services and databases. Sites are kept one by one, because they are large.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct Live {
     /// 1.
     pub format: u32,
-    /// Sites.
-    #[serde(default)]
-    pub sites: BTreeMap<UnitName, LiveSite>,
     /// Services.
     #[serde(default)]
     pub services: BTreeMap<UnitName, LiveService>,
@@ -29,17 +26,28 @@ pub struct Live {
 
 impl Default for Live {
     fn default() -> Self {
-        Self { format: FORMAT, sites: BTreeMap::new(), services: BTreeMap::new(), migrations: BTreeMap::new() }
+        Self { format: FORMAT, services: BTreeMap::new(), migrations: BTreeMap::new() }
     }
 }
 
-/// A site that is live.
+/// What a release has published of a site.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct LiveSite {
-    /// The release that published it.
+pub struct Published<M> {
+    /// 1.
+    pub format: u32,
+    /// The release.
     pub release: ReleaseId,
-    /// The release's commit.
+    /// Its commit.
     pub commit: Option<Commit>,
+    /// All that is live.
+    pub manifest: M,
+}
+
+impl<M> Published<M> {
+    /// What the release of this record has published.
+    pub fn by(record: &Record, manifest: M) -> Self {
+        Self { format: FORMAT, release: record.release.clone(), commit: record.commit.clone(), manifest }
+    }
 }
 
 /// A service that is live.

@@ -153,7 +153,8 @@ async fn run(request: &Request, stages: &[Stage], release: Option<ReleaseId>, ev
         events.send(Event::StageFinished { stage, outcome, seconds: start.elapsed().as_secs_f64() });
         let failure = result.as_ref().err().map(ToString::to_string);
         record.stages.insert(stage, Ran { outcome, failure, ended: OffsetDateTime::now_utc() });
-        let saved = world.save_record(&record, Some(stage)).await;
+        // A stage without anything to do is worth no request of its own.
+        let saved = if outcome == Outcome::Unchanged { Ok(()) } else { world.save_record(&record, Some(stage)).await };
         result?;
         saved?;
     }

@@ -70,25 +70,18 @@ pub(super) async fn connect(request: &Request, events: &Events) -> Result<Connec
         .await
 }
 
-/// Looks for everything in `scope` that `stages` need.
-pub(super) async fn look(request: &Request, aws: &Aws, scope: &Scope, stages: &[Stage]) -> Result<Resources, Failure> {
+/// Looks for the state and for the sites' buckets and distributions, as far as `stages` need them.
+pub(super) async fn look_at_sites(
+    request: &Request,
+    aws: &Aws,
+    scope: &Scope,
+    stages: &[Stage],
+    found: &mut Resources,
+) -> Result<(), Failure> {
     let config = &request.project.config;
-    let mut found = Resources::default();
     if let State::S3 { bucket, .. } = &config.state {
         let state = site::observe::bucket(aws, bucket.as_str()).await?;
-        let wrong = match state {
-            site::plan::BucketFound::Present { public: None } => None,
-            site::plan::BucketFound::Present { public: Some(why) } => {
-                Some((format!("is public: {why}"), "block all public access on it: it holds every release's record"))
-            }
-            site::plan::BucketFound::Absent => {
-                Some(("is not there".to_owned(), "create it (private, all public access blocked), correct `state`, or write `state: none`"))
-            }
-            site::plan::BucketFound::Denied(why) => {
-                Some((format!("cannot be looked at: {why}"), "allow `s3:ListBucket` on it, or correct `state`"))
-            }
-        };
-        let refusal = wrong.map(|(what, cure)| Refusal::new(format!("the state's bucket `{bucket}` {what}"), cure));
+        let refusal = site::plan::state_refusal(bucket.as_str(), &state);
         found.findings.push(Finding { what: format!("state: bucket `{bucket}`"), refusal });
     }
     let buckets = scope.sites.iter().map(|name| site::observe::bucket(aws, config.sites[name].bucket.as_str()));
@@ -102,6 +95,12 @@ pub(super) async fn look(request: &Request, aws: &Aws, scope: &Scope, stages: &[
         found.findings.push(Finding { what: format!("site `{name}`: distribution `{id}`"), refusal });
         found.distributions.extend(distribution.map(|distribution| (id.clone(), distribution)));
     }
+    Ok(())
+}
+
+/// Looks for everything that images, migrations and services in `scope` need.
+pub(super) async fn look(request: &Request, aws: &Aws, scope: &Scope, found: &mut Resources) -> Result<(), Failure> {
+    let config = &request.project.config;
     for (name, service, image) in scope.built(config) {
         image::observe::dockerfile(&request.project.root, name, service, image)?;
         let repository = image::observe::repository(aws, &image.repository).await?;
@@ -126,7 +125,7 @@ pub(super) async fn look(request: &Request, aws: &Aws, scope: &Scope, stages: &[
             found.services.insert(name.clone(), *service);
         }
     }
-    Ok(found)
+    Ok(())
 }
 
 /// Refuses if anything that was found is wrong, and names all of it.
@@ -150,6 +149,8 @@ pub(super) fn refuse(findings: &[Finding]) -> Result<(), Failure> {
 pub(super) async fn verify(request: &Request, events: &Events) -> Result<Verification, Failure> {
     let connected = connect(request, events).await?;
     let scope = scope(&request.project.config, &request.units, &Stage::ALL)?;
-    let found = look(request, &connected.aws, &scope, &Stage::ALL).await?;
+    let mut found = Resources::default();
+    look_at_sites(request, &connected.aws, &scope, &Stage::ALL, &mut found).await?;
+    look(request, &connected.aws, &scope, &mut found).await?;
     Ok(Verification { account: connected.account, region: connected.aws.region().to_owned(), findings: found.findings })
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use futures_util::future::try_join_all;
 
 use crate::aws::Aws;
-use crate::config::{Config, State};
+use crate::config::{Config, SiteSource, State};
 use crate::docker::{self, Engine};
 use crate::event::{Events, Outcome, Step};
 use crate::image;
@@ -96,16 +96,17 @@ pub(super) async fn prepare(
     let scope = scope::scope(config, &request.units, stages)?;
     let connected = preflight::connect(request, events).await?;
     let aws = connected.aws;
-    let found = events
-        .step(Step::before("resources", "look for"), async {
-            let found = preflight::look(request, &aws, &scope, stages).await?;
-            preflight::refuse(&found.findings)?;
-            let count = found.findings.len();
-            Ok((found, Outcome::Done, format!("{count} are there")))
-        })
-        .await?;
+    // Where nothing has to be built and no service looked at, buckets are looked at when there is something to write to them: then a
+    // run without changes is one question to the state.
+    let at_once =
+        !scope.images.is_empty() || scope.sites.iter().any(|name| matches!(config.sites[name].source(), Some(SiteSource::Build(_))));
+    let mut found = preflight::Resources::default();
+    if at_once {
+        found = resources(request, &aws, &scope, stages, events).await?;
+    }
     let journal = journal(config, &aws);
-    let (live, record) = remembered(journal.as_ref(), release).await?;
+    let services = !scope.services.is_empty() || !scope.migrations.is_empty();
+    let (live, record) = remembered(journal.as_ref(), release, services).await?;
     if journal.is_none() {
         events.note("`state: none`: no record is kept, nothing can be resumed or rolled back, and migrations run each time");
     }
@@ -127,11 +128,20 @@ pub(super) async fn prepare(
         ..plan::Observed::default()
     };
     if saved.is_none() {
-        observed.sites = sites(request, &aws, journal.as_ref(), &live, &scope.sites, events, stop).await?;
+        let built = sites(request, &aws, journal.as_ref(), &scope.sites, events, stop).await;
+        if !at_once && built.as_ref().is_err_and(|failure| failure.exit() == Exit::Preflight) {
+            // A bucket that is not there says so better itself.
+            resources(request, &aws, &scope, stages, events).await?;
+        }
+        observed.sites = built?;
     }
     observed.images = images(request, &aws, &scope, &found.repositories, &observed.pushed).await?;
     pushed_already(stages, &observed.images)?;
     let mut plan = plan::draw(config, &observed)?;
+    if !at_once && (saved.is_some() || !plan.is_empty()) {
+        observed.distributions = resources(request, &aws, &scope, stages, events).await?.distributions;
+        plan = plan::draw(config, &observed)?;
+    }
     if let Some(saved) = saved {
         plan = plan::publishing(config, &observed, plan, saved, &scope.sites);
     }
@@ -141,7 +151,27 @@ pub(super) async fn prepare(
     Ok((World { aws, journal, live, record, engine, probe, root, caller: connected.caller }, plan))
 }
 
-async fn remembered(journal: Option<&Journal>, release: Option<&ReleaseId>) -> Result<(Live, Option<Record>), Failure> {
+/// Looks for all that is needed, and refuses if any of it is missing or wrong.
+async fn resources(
+    request: &Request,
+    aws: &Aws,
+    scope: &scope::Scope,
+    stages: &[Stage],
+    events: &Events,
+) -> Result<preflight::Resources, Failure> {
+    events
+        .step(Step::before("resources", "look for"), async {
+            let mut found = preflight::Resources::default();
+            preflight::look_at_sites(request, aws, scope, stages, &mut found).await?;
+            preflight::look(request, aws, scope, &mut found).await?;
+            preflight::refuse(&found.findings)?;
+            let count = found.findings.len();
+            Ok((found, Outcome::Done, format!("{count} are there")))
+        })
+        .await
+}
+
+async fn remembered(journal: Option<&Journal>, release: Option<&ReleaseId>, services: bool) -> Result<(Live, Option<Record>), Failure> {
     let Some(journal) = journal else {
         return match release {
             None => Ok((Live::default(), None)),
@@ -151,7 +181,7 @@ async fn remembered(journal: Option<&Journal>, release: Option<&ReleaseId>) -> R
             }
         };
     };
-    let live = journal.live().await.map_err(|error| unreadable(error, "what is live"))?;
+    let live = if services { journal.live().await.map_err(|error| unreadable(error, "what is live"))? } else { Live::default() };
     let Some(id) = release else { return Ok((live, None)) };
     let record = journal.record(id).await.map_err(|error| unreadable(error, "record"))?;
     if record.is_some() {
@@ -168,7 +198,6 @@ async fn sites(
     request: &Request,
     aws: &Aws,
     journal: Option<&Journal>,
-    live: &Live,
     names: &BTreeSet<UnitName>,
     events: &Events,
     stop: &Stop,
@@ -177,7 +206,7 @@ async fn sites(
     let each = names.iter().map(|name| async move {
         let site = &config.sites[name];
         let output = build::site(request, name, site, events).await?;
-        let observed = site::observe::live(aws, journal, live, name, site, &output, request.audit).await?;
+        let observed = site::observe::live(aws, journal, name, site, &output, request.audit).await?;
         Ok((name.clone(), (output, observed)))
     });
     let all = stop.or("the build of the sites", try_join_all(each)).await?;

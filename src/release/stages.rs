@@ -1,11 +1,11 @@
 //! The five stages. Each brings its units side by side to their end, and says in the state what is live after it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use futures_util::future::join_all;
 
 use crate::event::Events;
-use crate::journal::{LiveMigration, LiveService, LiveSite, Record};
+use crate::journal::{LiveMigration, LiveService, Published, Record};
 use crate::model::{Exit, Failure, ImageRef, ImageUri, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::plan::Action;
@@ -144,40 +144,23 @@ fn mixed(failure: Failure, rolled: &[UnitName]) -> Failure {
     Failure::new(Exit::Mixed, "some services are new, others old").because(failure).hint(hint)
 }
 
-async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
+async fn publish(world: &World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
     let todo: Vec<_> = plan.sites.iter().filter(|(_, site)| !site.is_empty()).collect();
     let (aws, journal, root) = (&world.aws, world.journal.as_ref(), &world.root);
     let all = todo.iter().map(|(name, site)| async move {
         let manifest = site::execute::publish(aws, journal, root, name, site, events).await?;
         if let Some(journal) = journal {
-            journal
-                .set_manifest(name, &record.release, &manifest)
-                .await
-                .map_err(|error| prepare::unwritable(error, "manifest", Some(Stage::Publish)))?;
+            let saved = journal.set_site(name, &Published::by(record, manifest)).await;
+            saved.map_err(|error| prepare::unwritable(error, "manifest", Some(Stage::Publish)))?;
         }
-        Ok((*name).clone())
+        Ok(())
     });
-    let mut failure = None;
-    let mut published = BTreeMap::new();
-    for result in join_all(all).await {
-        match result {
-            Ok(name) => {
-                published.insert(name, LiveSite { release: record.release.clone(), commit: record.commit.clone() });
-            }
-            Err(new) => failure = failure.or(Some(new)),
-        }
-    }
-    if !published.is_empty() {
-        world.live.sites.extend(published);
-        world.save_live(Stage::Publish).await?;
-    }
+    let published = first(join_all(all).await);
     // What is new in the buckets has to reach the edges also where another site failed.
     let all =
         plan.invalidations.iter().map(|(id, invalidation)| cdn::execute::invalidate(&world.aws, &record.release, id, invalidation, events));
     let invalidated = first(join_all(all).await);
-    if let Some(failure) = failure {
-        return Err(failure);
-    }
+    published?;
     invalidated?;
     for (name, check) in &plan.checks {
         let index = plan.sites.get(name).and_then(|site| site.index()).and_then(|(_, file)| file.sha256);

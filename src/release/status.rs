@@ -1,8 +1,10 @@
 //! What is live, unit by unit: what the record says, and whether AWS says so too.
 
 use crate::event::Events;
+use crate::journal::{JournalError, Live, Published};
 use crate::model::{Exit, Failure, ImageUri, Stage, Status, UnitKind, UnitStatus};
 use crate::service::plan::Found;
+use crate::site::plan::Manifest;
 use crate::{service, site};
 
 use super::{Request, preflight, prepare, scope};
@@ -12,25 +14,33 @@ pub(super) async fn status(request: &Request, events: &Events) -> Result<Status,
     let scope = scope::scope(config, &request.units, &Stage::ALL)?;
     let connected = preflight::connect(request, events).await?;
     let aws = &connected.aws;
-    let live = match prepare::journal(config, aws) {
-        Some(journal) => journal.live().await.map_err(|error| {
-            let failure = Failure::new(Exit::Preflight, "reading the state failed").because(error);
-            failure.hint("correct `state`, or allow `s3:GetObject` on it")
-        })?,
-        None => crate::journal::Live::default(),
+    let unreadable = |error: JournalError| {
+        let failure = Failure::new(Exit::Preflight, "reading the state failed").because(error);
+        failure.hint("correct `state`, or allow `s3:GetObject` on it")
+    };
+    let journal = prepare::journal(config, aws);
+    let live = match &journal {
+        Some(journal) => journal.live().await.map_err(unreadable)?,
+        None => Live::default(),
     };
     let mut units = Vec::new();
     for name in &scope.sites {
-        let record = live.sites.get(name);
+        let record: Option<Published<Manifest>> = match &journal {
+            Some(journal) => journal.site(name).await.map_err(unreadable)?,
+            None => None,
+        };
         let bucket = &config.sites[name].bucket;
         let found = site::observe::bucket(aws, bucket.as_str()).await?;
-        let there = matches!(found, site::plan::BucketFound::Present { .. });
+        let there = matches!(found, site::plan::BucketFound::Present(_));
         units.push(UnitStatus {
             kind: UnitKind::Site,
             name: name.clone(),
+            live: match &record {
+                Some(record) => format!("{} files in `{bucket}`", record.manifest.files.len()),
+                None => "not published by a recorded release".to_owned(),
+            },
+            commit: record.as_ref().and_then(|live| live.commit.as_ref()).map(|commit| commit.short().to_owned()),
             release: record.map(|live| live.release.to_string()),
-            commit: record.and_then(|live| live.commit.as_ref()).map(|commit| commit.short().to_owned()),
-            live: if record.is_some() { format!("published to `{bucket}`") } else { "not published by a recorded release".to_owned() },
             drift: (!there).then(|| format!("the bucket `{bucket}` is not there")),
         });
     }

@@ -6,39 +6,51 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
 use crate::aws::{Aws, Exposure};
 use crate::config::Site;
-use crate::journal::{Journal, Live};
+use crate::journal::{Journal, Published};
 use crate::model::{Exit, Failure, ObjectKey, UnitName};
 
-use super::plan::{BucketFound, Known, LiveFile, Manifest, Observed};
+use super::plan::{BucketFound, Known, LiveFile, Manifest, Observed, Openness};
 use super::scan::Output;
 
 /// How many objects are asked about at a time.
 const AT_ONCE: usize = 64;
 
-/// Looks for the bucket.
+/// Looks for the bucket, and whether the world can reach it. One request where all public access is blocked.
 ///
 /// # Errors
 /// AWS fails in another way than by refusing or not finding it.
 pub async fn bucket(aws: &Aws, bucket: &str) -> Result<BucketFound, Failure> {
+    let exposure = match aws.bucket_exposure(bucket).await {
+        Ok(exposure) => exposure,
+        Err(error) if error.is_not_found() => return Ok(BucketFound::Absent),
+        Err(error) => return Err(failed(error, format!("looking at the bucket `{bucket}` failed"))),
+    };
+    let openness = openness(&exposure);
+    if openness == Openness::Closed && exposure.unanswered.is_empty() {
+        return Ok(BucketFound::Present(openness));
+    }
     match aws.head_bucket(bucket).await {
-        Ok(()) => {
-            let exposure = aws.bucket_exposure(bucket).await.map_err(|error| failed(error, format!("looking at the bucket `{bucket}`")))?;
-            Ok(BucketFound::Present { public: public(&exposure) })
-        }
+        Ok(()) => Ok(BucketFound::Present(openness)),
         Err(error) if error.is_not_found() => Ok(BucketFound::Absent),
         Err(error) if error.is_denied() => Ok(BucketFound::Denied(error.to_string())),
-        Err(error) => Err(failed(error, format!("looking for the bucket `{bucket}`"))),
+        Err(error) => Err(failed(error, format!("looking for the bucket `{bucket}` failed"))),
     }
 }
 
-/// Why the world can read a bucket past the distribution, if it can. A question without an answer does not make it public.
-fn public(exposure: &Exposure) -> Option<&'static str> {
+/// A question without an answer makes no bucket public.
+fn openness(exposure: &Exposure) -> Openness {
     let block = exposure.block;
     if exposure.policy_public == Some(true) && !block.is_some_and(|block| block.restrict_public_buckets) {
-        return Some("its policy lets everyone read it");
+        return Openness::Public("its policy lets everyone in".to_owned());
     }
-    (exposure.acl_public == Some(true) && !block.is_some_and(|block| block.ignore_public_acls))
-        .then_some("its access control list lets everyone in")
+    if exposure.acl_public == Some(true) && !block.is_some_and(|block| block.ignore_public_acls) {
+        return Openness::Public("its access control list lets everyone in".to_owned());
+    }
+    match (exposure.website, exposure.unblocked) {
+        (Some(true), _) => Openness::Website,
+        (_, true) => Openness::Unblocked,
+        _ => Openness::Closed,
+    }
 }
 
 /// Finds what is live of a site: from the last release's manifest and, for keys that it does not name, from the bucket itself.
@@ -50,25 +62,22 @@ fn public(exposure: &Exposure) -> Option<&'static str> {
 pub async fn live(
     aws: &Aws,
     journal: Option<&Journal>,
-    live: &Live,
     name: &UnitName,
     site: &Site,
     output: &Output,
     audit: bool,
 ) -> Result<Observed, Failure> {
-    let manifest: Option<Manifest> = match (journal, live.sites.get(name)) {
-        (Some(journal), Some(live)) => {
-            journal.manifest(name, &live.release).await.map_err(|error| failed(error, format!("site `{name}`: reading its manifest")))?
-        }
-        _ => None,
+    let published: Option<Published<Manifest>> = match journal {
+        Some(journal) => journal.site(name).await.map_err(|error| failed(error, format!("site `{name}`: reading its manifest failed")))?,
+        None => None,
     };
-    let mut files: BTreeMap<ObjectKey, LiveFile> = manifest.map(|manifest| manifest.files).unwrap_or_default();
-    let from_manifest = !files.is_empty();
+    let from_manifest = published.is_some();
+    let mut files: BTreeMap<ObjectKey, LiveFile> = published.map(|published| published.manifest.files).unwrap_or_default();
     let wanted: Vec<ObjectKey> = output.files.iter().map(|file| super::plan::key(site, &file.path)).collect::<Result<_, _>>()?;
     if audit || wanted.iter().any(|key| !files.contains_key(key)) {
         let prefix = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
         let listing = aws.list_objects(site.bucket.as_str(), &prefix).await;
-        let listing = listing.map_err(|error| failed(error, format!("site `{name}`: listing its bucket")))?;
+        let listing = listing.map_err(|error| failed(error, format!("site `{name}`: listing its bucket failed")))?;
         let listed: BTreeMap<&str, &crate::aws::ListedObject> = listing.iter().map(|object| (object.key.as_str(), object)).collect();
         if audit {
             // What differs from the manifest is somebody else's work: it is looked at as if we had never known it.
@@ -80,7 +89,8 @@ pub async fn live(
         let unknown = wanted.iter().filter(|key| !files.contains_key(key) && listed.contains_key(key.as_str()));
         let heads = stream::iter(unknown.cloned().collect::<Vec<_>>()).map(|key| async move {
             let head = aws.head_object(site.bucket.as_str(), key.as_str()).await;
-            head.map(|head| head.map(|head| (key, head))).map_err(|error| failed(error, format!("site `{name}`: looking at an object")))
+            head.map(|head| head.map(|head| (key, head)))
+                .map_err(|error| failed(error, format!("site `{name}`: looking at an object failed")))
         });
         let heads: Vec<_> = heads.buffer_unordered(AT_ONCE).try_collect().await?;
         for (key, head) in heads.into_iter().flatten() {
