@@ -15,6 +15,8 @@ mod kind;
 mod lambda;
 mod s3;
 mod s3_bucket;
+mod s3_delete;
+mod s3_multipart;
 mod sts;
 
 use std::sync::Arc;
@@ -39,6 +41,8 @@ pub use error::AwsError;
 pub use lambda::{Function, Invocation};
 pub use s3::{Condition, ListedObject, Object, ObjectHead};
 pub use s3_bucket::{Exposure, PublicAccessBlock};
+pub use s3_delete::Deleted;
+pub use s3_multipart::PutFileError;
 pub use sts::Identity;
 
 /// How long a TCP connection may take to open. The SDK's own 3.1 s is tight while hundreds open at once.

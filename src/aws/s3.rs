@@ -1,8 +1,9 @@
 //! S3's objects: read, list, write, copy, delete.
 //!
-//! Deliberately absent: multipart uploads (a site's file is read into memory anyway, and one PUT takes 5 GiB) and ranges.
+//! What is too big for one request or for memory is next door, in `s3_multipart`. Deliberately absent: ranges.
 
 use std::borrow::Cow;
+use std::collections::HashMap;
 use std::time::Duration;
 
 use aws_sdk_s3::config::Builder;
@@ -14,6 +15,9 @@ use bytes::Bytes;
 
 use super::{ATTEMPT_TIMEOUT, Aws, AwsError, attempt_timeout};
 use crate::model::{Headers, Sha256};
+
+/// The metadata under which [`Aws::put_file`] keeps the digest of a whole that S3 has in parts.
+pub(super) const DIGEST: &str = "sha256";
 
 /// An object with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +35,7 @@ pub struct ObjectHead {
     pub size: u64,
     /// The entity tag, as S3 quotes it: fit for [`Condition::IfMatch`].
     pub etag: String,
-    /// The SHA-256 of the whole content, when the object was written with one.
+    /// The SHA-256 of the whole content, when the object was written with one: by S3's own account, else as [`Aws::put_file`] noted it.
     pub sha256: Option<Sha256>,
     /// The headers that it is served with; empty where S3 has none.
     pub headers: Headers,
@@ -111,7 +115,7 @@ impl Aws {
         Ok(Some(ObjectHead {
             size: unsigned(answer.content_length),
             etag: answer.e_tag.unwrap_or_default(),
-            sha256: answer.checksum_sha256.as_deref().and_then(from_checksum),
+            sha256: digest(answer.checksum_sha256.as_deref(), answer.metadata.as_ref()),
             headers: Headers {
                 content_type: header(answer.content_type),
                 cache_control: header(answer.cache_control),
@@ -183,8 +187,8 @@ impl Aws {
         self.put_object(bucket, key, body, sha256, &headers, condition).await
     }
 
-    /// Copies an object inside S3 under new headers, and gives the copy's entity tag. The copy carries a SHA-256, whatever the original
-    /// has. Up to 5 GiB.
+    /// Copies an object inside S3 under new headers, and gives the copy's entity tag. S3 computes a SHA-256 for the copy, whatever the
+    /// original has; where it is known beforehand, or the object may be larger than 5 GiB, see [`Aws::copy_file`].
     ///
     /// <https://docs.aws.amazon.com/AmazonS3/latest/API/API_CopyObject.html>
     ///
@@ -198,10 +202,24 @@ impl Aws {
         key: &str,
         headers: &Headers,
     ) -> Result<String, AwsError> {
+        self.copy_whole(from_bucket, from_key, bucket, key, None, headers).await
+    }
+
+    /// Copies in one request. New headers replace the original's metadata, too: `sha256` is what the copy gets instead.
+    pub(super) async fn copy_whole(
+        &self,
+        from_bucket: &str,
+        from_key: &str,
+        bucket: &str,
+        key: &str,
+        sha256: Option<Sha256>,
+        headers: &Headers,
+    ) -> Result<String, AwsError> {
         let failed = AwsError::of("s3:PutObject", format!("{} (a copy of {})", resource(bucket, key), resource(from_bucket, from_key)));
         let request = self.0.s3.copy_object().bucket(bucket).key(key).copy_source(copy_source(from_bucket, from_key));
         let request = request
             .metadata_directive(MetadataDirective::Replace)
+            .set_metadata(sha256.map(|sha256| HashMap::from([(DIGEST.to_owned(), sha256.to_string())])))
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .content_type(&*headers.content_type)
             .cache_control(&*headers.cache_control)
@@ -225,17 +243,22 @@ impl Aws {
     }
 }
 
-fn resource(bucket: &str, key: &str) -> String {
+/// The digest of an object's whole content: S3's own, else the noted one.
+fn digest(checksum: Option<&str>, metadata: Option<&HashMap<String, String>>) -> Option<Sha256> {
+    checksum.and_then(from_checksum).or_else(|| metadata?.get(DIGEST)?.parse().ok())
+}
+
+pub(super) fn resource(bucket: &str, key: &str) -> String {
     if key.is_empty() { bucket.to_owned() } else { format!("{bucket}/{key}") }
 }
 
 /// A missing key is an answer, a missing bucket is a mistake.
-fn is_missing_key(error: &AwsError) -> bool {
+pub(super) fn is_missing_key(error: &AwsError) -> bool {
     error.is_not_found() && error.code() != Some("NoSuchBucket")
 }
 
 /// Time for an upload: the usual, and what a line of 50 kB/s needs.
-fn transfer_timeout(bytes: usize) -> Duration {
+pub(super) fn transfer_timeout(bytes: usize) -> Duration {
     ATTEMPT_TIMEOUT + Duration::from_secs(bytes as u64 / 50_000)
 }
 
@@ -244,7 +267,7 @@ fn unsigned(size: Option<i64>) -> u64 {
 }
 
 /// S3 gives and takes digests in base 64.
-fn to_checksum(sha256: Sha256) -> String {
+pub(super) fn to_checksum(sha256: Sha256) -> String {
     STANDARD.encode(sha256.bytes())
 }
 
@@ -254,7 +277,7 @@ fn from_checksum(text: &str) -> Option<Sha256> {
 }
 
 /// `x-amz-copy-source` is percent-encoded by the caller; the SDK sends it as it is given.
-fn copy_source(bucket: &str, key: &str) -> String {
+pub(super) fn copy_source(bucket: &str, key: &str) -> String {
     let mut source = format!("{bucket}/");
     for &byte in key.as_bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::aws::Aws;
 use crate::event::{Events, Outcome, Step};
-use crate::model::{Exit, Failure, ReleaseId, Stage};
+use crate::model::{Exit, Failure, ReleaseId, Sha256, Stage};
 
 use super::plan::Invalidation;
 
@@ -13,13 +13,14 @@ const PATIENCE: Duration = Duration::from_secs(90);
 
 /// Invalidates the paths in a distribution.
 ///
-/// The caller reference is the release's, so that asking again after a lost answer is the same invalidation and no second one.
+/// The caller reference is made of the release and the paths, so that asking again after a lost answer is the same invalidation and no second one.
 /// <https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_InvalidationBatch.html>
 ///
 /// # Errors
 /// [`Exit::Publish`] if it cannot be asked for. That it takes long is said, and is no failure.
 pub async fn invalidate(aws: &Aws, release: &ReleaseId, id: &str, plan: &Invalidation, events: &Events) -> Result<(), Failure> {
     let step = Step::of(Stage::Publish, id, "invalidate");
+    let reference = format!("{release}-{}", &Sha256::of(plan.paths.join("\n").as_bytes()).to_string()[..12]);
     let failed = |error: crate::aws::AwsError| {
         let hint = error.hint().unwrap_or_else(|| {
             "the new files are in the bucket, edges may serve old ones until their time is up; run the same command again".to_owned()
@@ -30,7 +31,7 @@ pub async fn invalidate(aws: &Aws, release: &ReleaseId, id: &str, plan: &Invalid
     };
     events
         .step(step, async {
-            let invalidation = aws.create_invalidation(id, release.as_str(), &plan.paths).await.map_err(failed)?;
+            let invalidation = aws.create_invalidation(id, &reference, &plan.paths).await.map_err(failed)?;
             let start = tokio::time::Instant::now();
             while start.elapsed() < PATIENCE {
                 if aws.invalidation_done(id, &invalidation).await.map_err(failed)? {

@@ -7,10 +7,15 @@ use serde::{Deserialize, Serialize};
 use crate::config::Site;
 use crate::model::{Refusal, UnitName};
 
-/// More paths than this are folded into one pattern: beyond 1,000 paths a month CloudFront bills each.
+/// More paths than this are folded by directory: beyond 1,000 paths a month CloudFront bills each, and a pattern counts as one.
 ///
 /// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/PayingForInvalidation.html>
-const MOST_PATHS: usize = 30;
+const MOST_PATHS: usize = 10;
+
+/// So many patterns may be in progress at a time.
+///
+/// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/cloudfront-limits.html#limits-invalidations>
+const MOST_PATTERNS: usize = 15;
 
 /// A distribution as preflight finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,12 +52,8 @@ pub fn draw<'a>(changed: impl Iterator<Item = (&'a Site, &'a [String])>) -> BTre
         let Some(distribution) = &site.distribution else { continue };
         if !paths.is_empty() {
             let invalidation = all.entry(distribution.clone()).or_insert_with(|| Invalidation { paths: Vec::new() });
-            if paths.len() > MOST_PATHS {
-                let prefix = if site.prefix.is_empty() { String::new() } else { format!("/{}", site.prefix) };
-                invalidation.paths.push(format!("{prefix}/*"));
-            } else {
-                invalidation.paths.extend_from_slice(paths);
-            }
+            let root = if site.prefix.is_empty() { String::from("/") } else { format!("/{}/", site.prefix) };
+            invalidation.paths.extend(folded(paths, &root));
         }
     }
     for invalidation in all.values_mut() {
@@ -60,6 +61,30 @@ pub fn draw<'a>(changed: impl Iterator<Item = (&'a Site, &'a [String])>) -> BTre
         invalidation.paths.dedup();
     }
     all
+}
+
+/// The paths of one site, or few patterns that hold them all: a pattern for each directory below `root` that holds several, or one for
+/// everything.
+fn folded(paths: &[String], root: &str) -> Vec<String> {
+    if paths.len() <= MOST_PATHS {
+        return paths.to_vec();
+    }
+    let mut groups: BTreeMap<String, Vec<&String>> = BTreeMap::new();
+    for path in paths {
+        let below = path.strip_prefix(root).unwrap_or(path);
+        let directory = below.split_once('/').map_or(String::new(), |(directory, _)| format!("{root}{directory}/"));
+        groups.entry(directory).or_default().push(path);
+    }
+    let fold = |directory: &String, paths: &Vec<&String>| !directory.is_empty() && paths.len() > 2;
+    let patterns = groups.iter().filter(|(directory, paths)| fold(directory, paths)).count();
+    let folded: Vec<String> =
+        groups
+            .iter()
+            .flat_map(|(directory, paths)| {
+                if fold(directory, paths) { vec![format!("{directory}*")] } else { paths.iter().map(|path| (*path).clone()).collect() }
+            })
+            .collect();
+    if patterns > MOST_PATTERNS || folded.len() > MOST_PATHS + MOST_PATTERNS { vec![format!("{root}*")] } else { folded }
 }
 
 /// Where the page of a site is checked: at its `url`, else at its distribution; nowhere without either.
@@ -115,10 +140,20 @@ mod tests {
     fn two_sites_of_one_distribution_make_one_invalidation() {
         let (web, docs) = (site(""), site("docs"));
         let many: Vec<String> = (0..31).map(|n| format!("/docs/{n}.html")).collect();
+        assert_eq!(folded(&many, "/"), ["/docs/*"]);
         let paths = ["/".to_owned(), "/index.html".to_owned()];
         let all = draw([(&web, &paths[..]), (&docs, &many[..])].into_iter());
         assert_eq!(all["E1"].paths, ["/", "/docs/*", "/index.html"]);
         assert!(draw([(&web, &[][..])].into_iter()).is_empty());
+    }
+
+    #[test]
+    fn many_paths_become_few_patterns_that_hold_them_all() {
+        let pages = |directory: &str, count: usize| (0..count).map(move |n| format!("/{directory}/{n}/")).collect::<Vec<_>>();
+        let paths = [vec!["/".to_owned(), "/index.html".to_owned()], pages("blog", 20), pages("legal", 2)].concat();
+        assert_eq!(folded(&paths, "/"), ["/", "/index.html", "/blog/*", "/legal/0/", "/legal/1/"]);
+        let wide: Vec<String> = (0..16).flat_map(|n| pages(&format!("d{n}"), 3)).collect();
+        assert_eq!(folded(&wide, "/"), ["/*"], "more patterns than may be in progress");
     }
 
     #[test]

@@ -17,6 +17,7 @@ pub(super) struct Arguments {
 }
 
 /// What every verb understands.
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line, each by its own name")]
 #[derive(Debug, Args)]
 pub(super) struct Common {
     /// The configuration [default: windlass.yml]
@@ -49,6 +50,12 @@ pub(super) struct Common {
     /// Compare with the buckets themselves, not only with the last release's manifest
     #[arg(long, global = true)]
     pub(super) audit: bool,
+    /// Build sites although nothing has changed that they are made of
+    #[arg(long, global = true)]
+    pub(super) rebuild: bool,
+    /// Let a release delete more than half of a site's files, where their time is over
+    #[arg(long, global = true)]
+    pub(super) allow_prune: bool,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

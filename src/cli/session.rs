@@ -12,6 +12,7 @@ use crate::local;
 use crate::model::{Exit, Failure, Mask, UnitName, sensitive};
 use crate::release::{Request, Stop};
 use crate::report::{self, Reporter};
+use crate::site::observe::Look;
 
 use super::arguments::{Common, Format, Progress};
 
@@ -36,7 +37,14 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
         access.region = access.region.or_else(|| Some("us-east-1".to_owned()));
         access.keys = Some(("test".to_owned(), "test".to_owned()));
     }
-    Ok(Request { project, access, units: units.to_vec(), audit: common.audit, environment: std::env::vars_os().collect(), at })
+    Ok(Request {
+        project,
+        access,
+        units: units.to_vec(),
+        look: Look { audit: common.audit, rebuild: common.rebuild, allow_prune: common.allow_prune },
+        environment: std::env::vars_os().collect(),
+        at,
+    })
 }
 
 /// Where this runs, for the record.

@@ -108,6 +108,36 @@ pub enum DockerError {
         /// How long nothing was heard.
         after: Duration,
     },
+    /// A pull failed, in the registry or on the way from it.
+    #[error("failed to pull `{image}`: {message}")]
+    Pull {
+        /// The image, as it was asked for.
+        image: String,
+        /// What the engine says: a plain text, its API has no code for it.
+        message: String,
+    },
+    /// An image does not have a directory.
+    #[error("the image `{image}` has no directory `{path}`")]
+    NoDirectory {
+        /// The image.
+        image: String,
+        /// The path in it.
+        path: String,
+    },
+    /// An image's file would be written outside the directory that it is meant for.
+    #[error("`{}` leads out of the directory that it is unpacked into", path.display())]
+    EntryOutside {
+        /// Its path in the engine's archive.
+        path: PathBuf,
+    },
+    /// A file of an image could not be written, or the archive that it came in is broken.
+    #[error("failed to unpack `{}`", path.display())]
+    Write {
+        /// The file, or the directory that all are unpacked into.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
     /// The engine did not do what it was asked, or the connection to it broke.
     #[error("failed to {operation}")]
     Request {
@@ -141,24 +171,25 @@ impl DockerError {
         matches!(self, Self::Build { .. })
     }
 
-    /// Does the engine not have the image?
+    /// Does the engine (or, after a pull, the registry) not have the image?
     #[must_use]
     pub fn is_image_absent(&self) -> bool {
         matches!(self, Self::Request { status: Some(404), .. })
-            || self.push_says(&["an image does not exist locally", "tag does not exist", "no such image"])
+            || self.says(&["an image does not exist locally", "tag does not exist", "no such image"])
+            || matches!(self, Self::Pull { message, .. } if message.contains("manifest unknown") || message.contains("not found"))
     }
 
     /// Did the registry want (other) credentials? A fresh ECR token, which lives 12 hours, may help.
     #[must_use]
     pub fn is_unauthorized(&self) -> bool {
-        self.push_says(&["no basic auth credentials", "unauthorized", "authentication required", "authorization token", "401 unauthorized"])
-            && !self.push_says(&["not authorized to perform"])
+        self.says(&["no basic auth credentials", "unauthorized", "authentication required", "authorization token", "401 unauthorized"])
+            && !self.says(&["not authorized to perform"])
     }
 
     /// Does the registry know the caller, and refuse?
     #[must_use]
     pub fn is_denied(&self) -> bool {
-        self.push_says(&["denied", "403 forbidden", "not authorized to perform"]) && !self.is_unauthorized() && !self.is_repository_absent()
+        self.says(&["denied", "403 forbidden", "not authorized to perform"]) && !self.is_unauthorized() && !self.is_repository_absent()
     }
 
     /// May the same push work a little later? Throttling, a registry's 5xx, a connection that broke.
@@ -166,7 +197,7 @@ impl DockerError {
     /// The engine itself retries a layer's 5xx for 50 s, but neither a 429 nor the manifest (seen with Engine 20.10).
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        const SIGNS: [&str; 13] = [
+        const SIGNS: [&str; 14] = [
             "toomanyrequests",
             "too many requests",
             "rate exceeded",
@@ -180,11 +211,12 @@ impl DockerError {
             "tls handshake timeout",
             "i/o timeout",
             "client.timeout",
+            "nothing was heard",
         ];
         match self {
             Self::PushStalled { .. } => true,
             // "EOF" is a word of Go's, and part of many another in lower case.
-            Self::Push { message, .. } => message.ends_with("EOF") || message.contains(": EOF") || self.push_says(&SIGNS),
+            Self::Push { message, .. } | Self::Pull { message, .. } => message.ends_with("EOF") || message.contains(": EOF") || self.says(&SIGNS),
             _ => false,
         }
     }
@@ -192,18 +224,18 @@ impl DockerError {
     /// Does the tag exist already, in a repository that lets no tag move?
     #[must_use]
     pub fn is_tag_immutable(&self) -> bool {
-        self.push_says(&["immutable"])
+        self.says(&["immutable"])
     }
 
     /// Does the registry not have the repository?
     #[must_use]
     pub fn is_repository_absent(&self) -> bool {
-        self.push_says(&["name unknown", "repository does not exist", "repository name not known"])
-            || matches!(self, Self::Push { message, .. } if message.contains("repository with name") && message.contains("does not exist"))
+        self.says(&["name unknown", "repository does not exist", "repository name not known"])
+            || matches!(self, Self::Push { message, .. } | Self::Pull { message, .. } if message.contains("repository with name") && message.contains("does not exist"))
     }
 
-    fn push_says(&self, signs: &[&str]) -> bool {
-        let Self::Push { message, .. } = self else { return false };
+    fn says(&self, signs: &[&str]) -> bool {
+        let (Self::Push { message, .. } | Self::Pull { message, .. }) = self else { return false };
         let message = message.to_ascii_lowercase();
         signs.iter().any(|sign| message.contains(sign))
     }
@@ -232,9 +264,13 @@ impl DockerError {
             Self::Build { message, .. } if message.contains("no such host") => "the engine cannot reach the base image's registry",
             Self::Push { .. } if self.is_tag_immutable() => "the repository's tags are immutable, and this one is taken by another image",
             Self::Push { .. } if self.is_repository_absent() => "create the repository first: a push does not make one in ECR",
-            Self::Push { .. } if self.push_says(&["connection refused", "no such host"]) => "the engine cannot reach the registry",
+            Self::Push { .. } if self.says(&["connection refused", "no such host"]) => "the engine cannot reach the registry",
             Self::Push { .. } if self.is_denied() => {
                 "pushing needs ecr:InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, BatchCheckLayerAvailability and PutImage"
+            }
+            Self::Pull { .. } if self.says(&["connection refused", "no such host"]) => "the engine cannot reach the registry",
+            Self::Pull { .. } if self.is_denied() || self.is_unauthorized() => {
+                "pulling needs ecr:BatchGetImage and GetDownloadUrlForLayer on the repository, and GetAuthorizationToken"
             }
             _ => return None,
         };

@@ -61,7 +61,8 @@ impl Plan {
             Stage::Images => self.images.values().any(|image| image.present.is_none()),
             Stage::Migrations => self.migrations.values().any(|migration| !migration.applied),
             Stage::Services => self.services.values().any(|service| service.action != Action::Nothing),
-            Stage::Publish => self.sites.values().any(|site| !site.publish.is_empty()),
+            // What is live is written down also where nothing is overwritten.
+            Stage::Publish => self.sites.values().any(|site| !site.is_empty()),
         }
     }
 
@@ -176,7 +177,7 @@ type Published = (BTreeMap<String, Invalidation>, BTreeMap<UnitName, PageCheck>)
 /// What follows from publishing the sites: what is stale at the edges, and where to look.
 fn published(config: &Config, observed: &Observed, sites: &BTreeMap<UnitName, SitePlan>) -> Published {
     let invalidations = cdn::plan::draw(sites.iter().map(|(name, plan)| (&config.sites[name], &plan.changed_paths[..])));
-    let changed = sites.iter().filter(|(_, plan)| !plan.publish.is_empty());
+    let changed = sites.iter().filter(|(_, plan)| !plan.is_empty());
     let checks = changed.filter_map(|(name, _)| {
         let site = &config.sites[name];
         let found = site.distribution.as_ref().and_then(|id| observed.distributions.get(id));

@@ -25,6 +25,7 @@ use crate::event::{Event, Events, Outcome};
 use crate::journal::{Ran, Record};
 use crate::model::{Exit, Failure, ReleaseId, Stage, Status, UnitName, Verification};
 use crate::plan::Plan;
+use crate::site::observe::Look;
 
 pub use prepare::World;
 
@@ -37,8 +38,8 @@ pub struct Request {
     pub access: Access,
     /// The units to release; all if empty.
     pub units: Vec<UnitName>,
-    /// Hold the manifests against the buckets.
-    pub audit: bool,
+    /// How sites are looked at.
+    pub look: Look,
     /// What builds inherit, less every cloud credential.
     pub environment: Vec<(OsString, OsString)>,
     /// Where this runs: a build's URL or id, or the machine's name.

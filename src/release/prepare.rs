@@ -205,9 +205,10 @@ async fn sites(
     let config = &request.project.config;
     let each = names.iter().map(|name| async move {
         let site = &config.sites[name];
-        let output = build::site(request, name, site, events).await?;
-        let observed = site::observe::live(aws, journal, name, site, &output, request.audit).await?;
-        Ok((name.clone(), (output, observed)))
+        let manifest = site::observe::published(journal, name).await?;
+        let (output, inputs) = build::site(request, name, site, manifest.as_ref(), events).await?;
+        let observed = site::observe::live(aws, manifest, name, site, &output, request.look).await?;
+        Ok((name.clone(), (output, site::plan::Observed { inputs, ..observed })))
     });
     let all = stop.or("the build of the sites", try_join_all(each)).await?;
     Ok(all.into_iter().collect())

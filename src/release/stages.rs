@@ -5,10 +5,11 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 
 use crate::event::Events;
-use crate::journal::{LiveMigration, LiveService, Published, Record};
+use crate::journal::{Journal, LiveMigration, LiveService, Published, Record};
 use crate::model::{Exit, Failure, ImageRef, ImageUri, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::plan::Action;
+use crate::site::plan::Manifest;
 use crate::{cdn, image, migration, service, site};
 
 use super::{Stop, World, prepare};
@@ -149,18 +150,15 @@ async fn publish(world: &World, plan: &Plan, record: &Record, events: &Events) -
     let (aws, journal, root) = (&world.aws, world.journal.as_ref(), &world.root);
     let all = todo.iter().map(|(name, site)| async move {
         let manifest = site::execute::publish(aws, journal, root, name, site, events).await?;
-        if let Some(journal) = journal {
-            let saved = journal.set_site(name, &Published::by(record, manifest)).await;
-            saved.map_err(|error| prepare::unwritable(error, "manifest", Some(Stage::Publish)))?;
-        }
-        Ok(())
+        say_live(journal, record, name, &manifest).await?;
+        Ok((*name, *site, manifest))
     });
     let published = first(join_all(all).await);
     // What is new in the buckets has to reach the edges also where another site failed.
     let all =
         plan.invalidations.iter().map(|(id, invalidation)| cdn::execute::invalidate(&world.aws, &record.release, id, invalidation, events));
     let invalidated = first(join_all(all).await);
-    published?;
+    let published = published?;
     invalidated?;
     for (name, check) in &plan.checks {
         let index = plan.sites.get(name).and_then(|site| site.index()).and_then(|(_, file)| file.sha256);
@@ -168,5 +166,18 @@ async fn publish(world: &World, plan: &Plan, record: &Record, events: &Events) -
             site::execute::check(&world.probe, name, &check.url, index, events).await?;
         }
     }
+    // Last of all: until the new pages are known to be served, the old ones may be wanted back.
+    for (name, site, manifest) in published.into_iter().filter(|(_, site, _)| !site.prune.is_empty()) {
+        let left = site::execute::prune(aws, name, site, events).await;
+        let mut retained = site.manifest.retained.clone();
+        retained.extend(left);
+        say_live(journal, record, name, &Manifest { retained, ..manifest }).await?;
+    }
     Ok(())
+}
+
+async fn say_live(journal: Option<&Journal>, record: &Record, name: &UnitName, manifest: &Manifest) -> Result<(), Failure> {
+    let Some(journal) = journal else { return Ok(()) };
+    let saved = journal.set_site(name, &Published::by(record, manifest)).await;
+    saved.map_err(|error| prepare::unwritable(error, "manifest", Some(Stage::Publish)))
 }

@@ -7,6 +7,7 @@ use crate::plan::Plan;
 use crate::service::plan::Action;
 use crate::site::classify::Fingerprints;
 use crate::site::plan::{Change, Known, SitePlan, Write as Object};
+use crate::site::retention::Why;
 
 use super::{bytes, count};
 
@@ -163,10 +164,34 @@ fn services(plan: &Plan, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+fn prune(name: &UnitName, site: &SitePlan, out: &mut String) -> std::fmt::Result {
+    if site.prune_refused > 0 {
+        let files = count(site.prune_refused, "file");
+        writeln!(out, "  {name}: {files} would go, which is over half of all there is: they stay, unless --allow-prune is given")?;
+    }
+    if !site.prune.is_empty() {
+        writeln!(out, "  {name}: {} to delete, after all else", count(site.prune.len(), "file"))?;
+    }
+    for prune in site.prune.iter().take(NAMED) {
+        let why = match prune.why {
+            Why::RemovedPage => "a page that is no longer part of the site",
+            Why::Expired => "no release that is kept names it",
+        };
+        writeln!(out, "    - {}  {why}", prune.key)?;
+    }
+    if site.prune.len() > NAMED {
+        writeln!(out, "      and {} more", site.prune.len() - NAMED)?;
+    }
+    Ok(())
+}
+
 fn publish(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (name, site) in plan.sites.iter().filter(|(_, site)| !site.publish.is_empty()) {
         writeln!(out, "  {name}: {} to publish, in this order ({})", count(site.publish.len(), "file"), size(&site.publish))?;
         objects(&site.publish, out)?;
+    }
+    for (name, site) in plan.sites.iter().filter(|(_, site)| !site.is_empty()) {
+        prune(name, site, out)?;
     }
     for (distribution, invalidation) in &plan.invalidations {
         writeln!(out, "  invalidate in {distribution}: {}", invalidation.paths.join(" "))?;

@@ -1,26 +1,27 @@
 //! Writes a site: first what nobody sees, later what everybody does; then asks for the page as a browser would.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
+use tokio::sync::Semaphore;
 
-use crate::aws::{Aws, AwsError, Condition};
+use crate::aws::{Aws, AwsError, Condition, Deleted};
 use crate::event::{Events, Outcome, Step};
 use crate::journal::Journal;
 use crate::model::{Exit, Failure, ObjectKey, Sha256, Stage, UnitName};
 use crate::probe;
 
 use super::plan::{Change, Kept, Manifest, SitePlan, Write};
+use super::retention::Retained;
 
 /// How many requests are under way at a time: 64 at 30 ms stay below S3's 3,500 writes a second for a prefix.
 const AT_ONCE: usize = 64;
-/// From this size on a file is big: only a few are in memory at a time.
-const BIG: u64 = 8 * 1024 * 1024;
-/// So many big files are under way at a time.
-const BIG_AT_ONCE: usize = 4;
+/// So many KiB of bodies may be in memory at a time.
+const ROOM_KIB: u32 = 48 * 1024;
 
 /// Uploads what is not live yet, and keeps what will be overwritten and what will overwrite it.
 ///
@@ -106,6 +107,8 @@ pub async fn publish(
     events
         .step(step.clone(), async {
             let mut manifest = plan.manifest.clone();
+            // Until it is deleted, it is there.
+            manifest.retained.extend(plan.prune.iter().map(|prune| (prune.key.clone(), prune.file.clone())));
             let total = plan.publish.len() as u64;
             let done = AtomicU64::new(0);
             for rank in plan.publish.chunk_by(|a, b| a.rank() == b.rank()) {
@@ -159,17 +162,53 @@ async fn overwrite(aws: &Aws, journal: Option<&Journal>, root: &Path, plan: &Sit
     }
 }
 
-/// Runs `work` on each write, small files many at a time, big ones few.
+/// Deletes what is not to stay, each file only if it is still the one that we wrote. Returns those that are still there.
+///
+/// Never fails: the release is done, and what could not be deleted is tried again along with the next one.
+pub async fn prune(aws: &Aws, name: &UnitName, plan: &SitePlan, events: &Events) -> BTreeMap<ObjectKey, Retained> {
+    let step = Step::of(Stage::Publish, name, "prune");
+    let all = async {
+        let deleted = plan.prune.iter().map(|prune| async move {
+            let etag = prune.file.etag.as_deref();
+            (prune, aws.delete_object_if(&plan.bucket, prune.key.as_str(), etag).await)
+        });
+        let deleted: Vec<_> = stream::iter(deleted).buffer_unordered(AT_ONCE).collect().await;
+        let mut left = BTreeMap::new();
+        let (mut gone, mut changed) = (0, 0);
+        for (prune, result) in deleted {
+            match result {
+                Ok(Deleted::Gone | Deleted::Absent) => gone += 1,
+                // Someone else has written it since: it is theirs now.
+                Ok(Deleted::Changed) => changed += 1,
+                Err(error) => {
+                    if left.is_empty() {
+                        events.note(format!("{name}: `{}` could not be deleted: {error}", prune.key));
+                    }
+                    left.insert(prune.key.clone(), prune.file.clone());
+                }
+            }
+        }
+        let detail =
+            format!("{gone} deleted, {changed} left because someone else has written them, {} left for the next release", left.len());
+        Ok((left, Outcome::Done, detail))
+    };
+    events.step(step, all).await.unwrap_or_default()
+}
+
+/// Runs `work` on each write, many at a time, as long as their bodies together fit the memory that is set apart for them.
 async fn each<'a, W, F>(writes: &'a [Write], work: W) -> Result<(), Failure>
 where
     W: Fn(&'a Write) -> F + Copy,
     F: Future<Output = Result<(), Failure>>,
 {
-    let (big, small): (Vec<&Write>, Vec<&Write>) = writes.iter().partition(|write| write.size >= BIG);
-    let run =
-        |writes: Vec<&'a Write>, at_once| async move { stream::iter(writes).map(work).buffer_unordered(at_once).try_collect::<()>().await };
-    run(small, AT_ONCE).await?;
-    run(big, BIG_AT_ONCE).await
+    let room = &Semaphore::new(ROOM_KIB as usize);
+    let all = writes.iter().map(|write| async move {
+        let weight = u32::try_from(write.size / 1024 + 1).unwrap_or(ROOM_KIB).min(ROOM_KIB);
+        // It is never closed.
+        let _held = room.acquire_many(weight).await;
+        work(write).await
+    });
+    stream::iter(all).buffer_unordered(AT_ONCE).try_collect::<()>().await
 }
 
 /// What can go wrong with one file.

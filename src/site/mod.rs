@@ -1,10 +1,12 @@
 //! Sites: files that a build wrote, made to be what a bucket serves.
 //!
-//! `scan` reads the build's output, `classify` says how each file is to be served, `observe` finds what is live, `plan`
-//! draws the difference, `execute` makes it so. Deliberately absent: CloudFront (see `cdn`), and deleting anything.
+//! `inputs` says whether anything has to be built, `scan` reads the build's output, `classify` says how each file is to be served, `observe` finds what is live, `plan`
+//! draws the difference (with `retention`, what of earlier releases goes), `execute` makes it so. Deliberately absent: CloudFront (see `cdn`).
 
 pub mod classify;
 pub mod execute;
+pub mod inputs;
 pub mod observe;
 pub mod plan;
+pub mod retention;
 pub mod scan;

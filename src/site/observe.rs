@@ -15,6 +15,17 @@ use super::scan::Output;
 /// How many objects are asked about at a time.
 const AT_ONCE: usize = 64;
 
+/// How a site is looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Look {
+    /// Hold the manifest against the bucket.
+    pub audit: bool,
+    /// Build although nothing has changed that a build is made of.
+    pub rebuild: bool,
+    /// Let a release delete most of what is there.
+    pub allow_prune: bool,
+}
+
 /// Looks for the bucket, and whether the world can reach it. One request where all public access is blocked.
 ///
 /// # Errors
@@ -53,33 +64,41 @@ fn openness(exposure: &Exposure) -> Openness {
     }
 }
 
-/// Finds what is live of a site: from the last release's manifest and, for keys that it does not name, from the bucket itself.
+/// What the record says is live of a site.
 ///
-/// With `audit`, the manifest is held against the bucket's listing first.
+/// # Errors
+/// AWS fails, or the state is unreadable.
+pub async fn published(journal: Option<&Journal>, name: &UnitName) -> Result<Option<Manifest>, Failure> {
+    let Some(journal) = journal else { return Ok(None) };
+    let published: Option<Published<Manifest>> =
+        journal.site(name).await.map_err(|error| failed(error, format!("site `{name}`: reading its manifest failed")))?;
+    Ok(published.map(|published| published.manifest))
+}
+
+/// Finds what is live of a site: from the last release's `manifest` and, for keys that it does not name, from the bucket itself.
+///
+/// With [`Look::audit`], the manifest is held against the bucket's listing first.
 ///
 /// # Errors
 /// AWS fails.
 pub async fn live(
     aws: &Aws,
-    journal: Option<&Journal>,
+    manifest: Option<Manifest>,
     name: &UnitName,
     site: &Site,
     output: &Output,
-    audit: bool,
+    look: Look,
 ) -> Result<Observed, Failure> {
-    let published: Option<Published<Manifest>> = match journal {
-        Some(journal) => journal.site(name).await.map_err(|error| failed(error, format!("site `{name}`: reading its manifest failed")))?,
-        None => None,
-    };
-    let from_manifest = published.is_some();
-    let mut files: BTreeMap<ObjectKey, LiveFile> = published.map(|published| published.manifest.files).unwrap_or_default();
+    let from_manifest = manifest.is_some();
+    let manifest = manifest.unwrap_or_default();
+    let mut files: BTreeMap<ObjectKey, LiveFile> = manifest.files.clone();
     let wanted: Vec<ObjectKey> = output.files.iter().map(|file| super::plan::key(site, &file.path)).collect::<Result<_, _>>()?;
-    if audit || wanted.iter().any(|key| !files.contains_key(key)) {
+    if look.audit || wanted.iter().any(|key| !files.contains_key(key)) {
         let prefix = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
         let listing = aws.list_objects(site.bucket.as_str(), &prefix).await;
         let listing = listing.map_err(|error| failed(error, format!("site `{name}`: listing its bucket failed")))?;
         let listed: BTreeMap<&str, &crate::aws::ListedObject> = listing.iter().map(|object| (object.key.as_str(), object)).collect();
-        if audit {
+        if look.audit {
             // What differs from the manifest is somebody else's work: it is looked at as if we had never known it.
             files.retain(|key, file| {
                 let object = listed.get(key.as_str());
@@ -97,7 +116,9 @@ pub async fn live(
             files.insert(key, LiveFile { sha256: head.sha256, size: head.size, headers: head.headers, etag: Some(unquoted(&head.etag)) });
         }
     }
-    Ok(Observed { files, known: if from_manifest { Known::Manifest } else { Known::Listing } })
+    let known = if from_manifest { Known::Manifest } else { Known::Listing };
+    let today = time::OffsetDateTime::now_utc().unix_timestamp().div_euclid(24 * 60 * 60);
+    Ok(Observed { files, known, manifest, inputs: None, today, allow_prune: look.allow_prune })
 }
 
 pub(super) fn unquoted(etag: &str) -> String {

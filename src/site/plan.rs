@@ -1,6 +1,6 @@
 //! What has to be written so that a bucket serves what a build wrote, and in which order.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,7 +8,8 @@ use crate::config::Site;
 use crate::model::{Exit, Failure, Headers, ObjectKey, Refusal, Sha256, UnitName};
 
 use super::classify::{Class, Fingerprints, HeaderRule, class, headers};
-use super::scan::Output;
+use super::retention::{self, Bounds, Prune, Retained, Why};
+use super::scan::{Output, OutputFile};
 
 /// What a site is to be, and what has to be written for that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -27,6 +28,10 @@ pub struct SitePlan {
     pub keep: Vec<Kept>,
     /// `publish`: plain files first, then pages, the page at the root last.
     pub publish: Vec<Write>,
+    /// `publish`, at its end: what earlier releases have left and is not to stay.
+    pub prune: Vec<Prune>,
+    /// So many files would go, and are left because that is too many at once; 0 otherwise.
+    pub prune_refused: usize,
     /// How many files are live already, as they should be.
     pub unchanged: usize,
     /// Files of the output that are not published.
@@ -94,9 +99,21 @@ pub struct LeftOut {
     pub reason: String,
 }
 
-/// All that is live of a site after a release.
+/// All that is live of a site after a release, and what earlier ones have left.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 pub struct Manifest {
+    /// The number of the release, from 1: how many have published this site.
+    #[serde(default)]
+    pub number: u64,
+    /// The digest of all that its build was made of, if windlass built it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inputs: Option<Sha256>,
+    /// The paths that the build's own manifest named as fingerprinted, if it left one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub fingerprinted: Option<BTreeSet<String>>,
+    /// Files that the release does not name, and that are still in the bucket.
+    #[serde(default)]
+    pub retained: BTreeMap<ObjectKey, Retained>,
     /// By key.
     pub files: BTreeMap<ObjectKey, LiveFile>,
 }
@@ -132,13 +149,21 @@ pub struct Observed {
     pub files: BTreeMap<ObjectKey, LiveFile>,
     /// From where.
     pub known: Known,
+    /// The last release's manifest, as it was written; empty before the first.
+    pub manifest: Manifest,
+    /// The digest of all that the build was made of, if windlass built it.
+    pub inputs: Option<Sha256>,
+    /// Today, in days since 1970 (UTC).
+    pub today: i64,
+    /// May a release delete most of what is there?
+    pub allow_prune: bool,
 }
 
 impl SitePlan {
     /// Is there nothing to write?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.upload.is_empty() && self.publish.is_empty()
+        self.upload.is_empty() && self.publish.is_empty() && !self.prune.iter().any(|prune| prune.why == Why::RemovedPage)
     }
 
     /// The file that the site's root serves.
@@ -178,10 +203,12 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         upload: Vec::new(),
         keep: Vec::new(),
         publish: Vec::new(),
+        prune: Vec::new(),
+        prune_refused: 0,
         unchanged: 0,
         left_out: output.left_out.iter().map(|(path, reason)| LeftOut { path: path.clone(), reason: (*reason).to_owned() }).collect(),
         changed_paths: Vec::new(),
-        manifest: Manifest::default(),
+        manifest: Manifest { inputs: observed.inputs, fingerprinted: output.fingerprinted.clone(), ..Manifest::default() },
     };
     for file in &output.files {
         let key = key(site, &file.path).map_err(|failure| failure.hint(format!("shorten the path of `{}` (site `{name}`)", file.path)))?;
@@ -213,8 +240,49 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
     }
     // The page at the root names everything else, directly or through others.
     plan.publish.sort_by_key(|write| (write.rank(), write.key.clone()));
+    retain(&mut plan, site, observed);
+    if plan.is_empty() {
+        // Nothing is deleted in a run that has nothing else to do.
+        plan.prune.clear();
+    }
     plan.changed_paths.sort();
     Ok(plan)
+}
+
+/// The output of the build that a manifest was made of, for a site that does not have to be built again; `None` if a file of it is
+/// unknown.
+#[must_use]
+pub fn output_of(site: &Site, manifest: &Manifest) -> Option<Output> {
+    let below = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
+    let files = manifest.files.iter().map(|(key, file)| {
+        let path = key.as_str().strip_prefix(&below)?.to_owned();
+        Some(OutputFile { path, size: file.size, sha256: file.sha256? })
+    });
+    let mut files: Vec<OutputFile> = files.collect::<Option<_>>()?;
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Some(Output { files, fingerprinted: manifest.fingerprinted.clone(), left_out: Vec::new() })
+}
+
+/// What of earlier releases stays, and what goes.
+fn retain(plan: &mut SitePlan, site: &Site, observed: &Observed) {
+    let before = &observed.manifest;
+    plan.manifest.number = before.number + 1;
+    let mut left = before.retained.clone();
+    for (key, file) in &before.files {
+        left.insert(key.clone(), Retained { etag: file.etag.clone(), last: before.number, day: observed.today });
+    }
+    left.retain(|key, _| !plan.manifest.files.contains_key(key));
+    let there = left.len() + plan.manifest.files.len();
+    let bounds = Bounds { releases: site.keep.releases, days: site.keep.days };
+    let (kept, gone) = retention::split(left, plan.manifest.number, observed.today, bounds);
+    plan.manifest.retained = kept;
+    if retention::too_many(gone.len(), there) && !observed.allow_prune {
+        plan.prune_refused = gone.len();
+        plan.manifest.retained.extend(gone.into_iter().map(|prune| (prune.key, prune.file)));
+        return;
+    }
+    plan.changed_paths.extend(gone.iter().filter(|prune| prune.why == Why::RemovedPage).flat_map(|prune| urls(&prune.key)));
+    plan.prune = gone;
 }
 
 fn joined(path: &str, output: &str) -> String {
@@ -315,7 +383,6 @@ pub fn state_refusal(bucket: &str, found: &BucketFound) -> Option<Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::site::scan::OutputFile;
 
     fn site() -> Site {
         let config: crate::config::Config = serde_json::from_value(serde_json::json!({
@@ -339,8 +406,19 @@ mod tests {
         Output { files, fingerprinted: None, left_out: Vec::new() }
     }
 
+    fn nothing() -> Observed {
+        Observed {
+            files: BTreeMap::new(),
+            known: Known::Listing,
+            manifest: Manifest::default(),
+            inputs: None,
+            today: 20_000,
+            allow_prune: false,
+        }
+    }
+
     fn after(plan: &SitePlan) -> Observed {
-        Observed { files: plan.manifest.files.clone(), known: Known::Manifest }
+        Observed { files: plan.manifest.files.clone(), known: Known::Manifest, manifest: plan.manifest.clone(), ..nothing() }
     }
 
     fn plan(files: &[(&str, &str)], observed: &Observed) -> SitePlan {
@@ -355,7 +433,7 @@ mod tests {
 
     #[test]
     fn the_first_release_publishes_pages_last_and_the_root_at_the_very_end() {
-        let plan = plan(FIRST, &Observed { files: BTreeMap::new(), known: Known::Listing });
+        let plan = plan(FIRST, &nothing());
         assert_eq!(keys(&plan.upload), ["assets/main-3xaATb-9.js", "robots.txt"]);
         assert_eq!(keys(&plan.publish), ["about/index.html", "index.html"]);
         assert_eq!(plan.changed_paths, ["/", "/about/", "/about/index.html", "/index.html"]);
@@ -364,7 +442,7 @@ mod tests {
 
     #[test]
     fn a_plan_after_a_release_is_empty() {
-        let first = plan(FIRST, &Observed { files: BTreeMap::new(), known: Known::Listing });
+        let first = plan(FIRST, &nothing());
         let second = plan(FIRST, &after(&first));
         assert!(second.is_empty() && second.changed_paths.is_empty());
         assert_eq!(second.unchanged, 4);
@@ -372,7 +450,7 @@ mod tests {
 
     #[test]
     fn an_overwrite_waits_for_publish_and_the_old_body_is_kept() {
-        let first = plan(FIRST, &Observed { files: BTreeMap::new(), known: Known::Listing });
+        let first = plan(FIRST, &nothing());
         let changed = [("index.html", "2"), ("about/index.html", "1"), ("assets/main-9xaATb-1.js", "2"), ("robots.txt", "2")];
         let second = plan(&changed, &after(&first));
         assert_eq!(keys(&second.upload), ["assets/main-9xaATb-1.js"]);
@@ -383,11 +461,33 @@ mod tests {
 
     #[test]
     fn a_change_of_headers_alone_moves_no_body() {
-        let first = plan(FIRST, &Observed { files: BTreeMap::new(), known: Known::Listing });
+        let first = plan(FIRST, &nothing());
         let mut observed = after(&first);
         observed.files.get_mut(&"robots.txt".parse::<ObjectKey>().unwrap()).unwrap().headers.cache_control = "no-store".into();
         let second = plan(FIRST, &observed);
         assert_eq!((second.publish.len(), second.publish[0].change, second.keep.len()), (1, Change::Headers, 0));
+    }
+
+    #[test]
+    fn what_a_release_leaves_behind_stays_for_open_tabs_and_a_removed_page_goes() {
+        let first = plan(FIRST, &nothing());
+        let second = plan(&[("index.html", "2"), ("assets/main-9xaATb-1.js", "2"), ("robots.txt", "1")], &after(&first));
+        assert_eq!(second.prune.iter().map(|prune| prune.key.as_str()).collect::<Vec<_>>(), ["about/index.html"]);
+        assert_eq!(second.manifest.retained.keys().map(ObjectKey::as_str).collect::<Vec<_>>(), ["assets/main-3xaATb-9.js"]);
+        assert!(second.changed_paths.contains(&"/about/".to_owned()));
+        let back = plan(FIRST, &Observed { manifest: second.manifest.clone(), ..after(&second) });
+        assert!(
+            !back.manifest.retained.contains_key(&"assets/main-3xaATb-9.js".parse::<ObjectKey>().unwrap()),
+            "what is live again is not left over"
+        );
+    }
+
+    #[test]
+    fn a_removed_page_alone_is_a_change() {
+        let first = plan(FIRST, &nothing());
+        let files: Vec<_> = FIRST.iter().filter(|(path, _)| *path != "about/index.html").copied().collect();
+        let second = plan(&files, &after(&first));
+        assert!(!second.is_empty() && second.upload.is_empty() && second.publish.is_empty());
     }
 
     #[test]

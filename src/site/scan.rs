@@ -43,6 +43,7 @@ pub fn scan(site: &UnitName, directory: &Path, with_source_maps: bool) -> Result
             failure.hint(format!("`sites.{site}.output` names the directory that the build writes, from `path`; is it another one?"))
         );
     }
+    let real = directory.canonicalize().map_err(|error| unreadable(site, directory).because(error))?;
     let mut paths = Vec::new();
     let mut left_out = Vec::new();
     for entry in walkdir::WalkDir::new(directory).follow_links(true).sort_by_file_name() {
@@ -51,6 +52,10 @@ pub fn scan(site: &UnitName, directory: &Path, with_source_maps: bool) -> Result
             continue;
         }
         let path = relative(site, directory, entry.path())?;
+        if entry.path_is_symlink() && !entry.path().canonicalize().is_ok_and(|target| target.starts_with(&real)) {
+            left_out.push((path, "a link that leads out of the build output"));
+            continue;
+        }
         match why_left_out(&path, with_source_maps) {
             Some(reason) => left_out.push((path, reason)),
             None => paths.push((path, entry.path().to_owned())),
@@ -90,7 +95,10 @@ fn why_left_out(path: &str, with_source_maps: bool) -> Option<&'static str> {
     if path.starts_with(".vite/") {
         return Some("the build's manifest is not for the public");
     }
-    if matches!(name, ".DS_Store" | "Thumbs.db" | ".gitkeep" | ".gitignore") {
+    if path.split('/').any(|segment| segment == ".git") {
+        return Some("Git's own files are not for the public");
+    }
+    if matches!(name, ".DS_Store" | "Thumbs.db" | "desktop.ini" | ".gitkeep" | ".gitignore" | ".gitattributes") {
         return Some("not part of the site");
     }
     let map = Path::new(name).extension().is_some_and(|extension| extension == "map");

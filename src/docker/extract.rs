@@ -1,0 +1,331 @@
+//! Takes a directory out of an image, without running anything of it.
+
+use std::collections::HashMap;
+use std::fs::{self, File};
+use std::io;
+use std::path::{Component, Path, PathBuf};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use bollard::Docker;
+use bollard::auth::DockerCredentials;
+use bollard::errors::Error;
+use bollard::models::ContainerCreateBody;
+use bollard::query_parameters::{CreateContainerOptions, CreateImageOptions, DownloadFromContainerOptions, RemoveContainerOptions};
+use bytes::Bytes;
+use futures_util::StreamExt as _;
+use futures_util::stream;
+use tar::EntryType;
+use tokio::sync::mpsc;
+use tokio_util::io::{StreamReader, SyncIoBridge};
+
+use super::build::is_spurious;
+use super::engine::Engine;
+use super::error::DockerError;
+use super::push::Credentials;
+
+/// How long a pull may say nothing, as with a push.
+const IDLE: Duration = Duration::from_mins(2);
+
+/// Writes what the directory `path` of an image holds into the directory `into`, which ought to be empty, and returns how many files it
+/// wrote. An image that the engine does not have is pulled, with `credentials`; name it by its digest, `REPOSITORY@sha256:…`, to be
+/// sure of what you get.
+///
+/// Regular files and directories are written, with this process's owner and mode; hard links become files of their own. Symbolic links,
+/// pipes and devices are left out, though `path` itself may be a link to a directory. No file is overwritten, and nothing is written
+/// outside of `into`. The files are streamed; what was written before an error stays.
+///
+/// The image is looked at through a container that is never started. It is removed in any case, and after the future was dropped, if
+/// the runtime lives on for long enough.
+/// <https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Container/operation/ContainerArchive>
+///
+/// # Errors
+/// [`DockerError::NoDirectory`] when the image has no such directory; [`DockerError::Pull`]; [`DockerError::Write`];
+/// [`DockerError::EntryOutside`]; or the engine fails.
+pub async fn extract(
+    engine: &Engine,
+    image: &str,
+    path: &str,
+    into: &Path,
+    credentials: Option<&Credentials>,
+) -> Result<u64, DockerError> {
+    let container = match Container::create(engine, image).await {
+        Err(error) if error.is_image_absent() => {
+            pull(engine, image, credentials).await?;
+            Container::create(engine, image).await?
+        }
+        created => created?,
+    };
+    let written = download(engine, &container.name, image, path, into).await;
+    let removed = container.remove().await;
+    written.and_then(|files| removed.map(|()| files))
+}
+
+/// A container that is not running. Dropped, it is removed.
+struct Container {
+    docker: Docker,
+    image: String,
+    name: String,
+    there: bool,
+}
+
+impl Container {
+    async fn create(engine: &Engine, image: &str) -> Result<Self, DockerError> {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        // It has a name, so that it can be removed even if the engine's answer is not awaited; two processes may have the same id.
+        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
+        let name = format!("windlass-extract-{}-{now}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
+        let mut container = Self { docker: engine.docker.clone(), image: image.to_owned(), name, there: true };
+        let options = CreateContainerOptions { name: Some(container.name.clone()), ..CreateContainerOptions::default() };
+        let config = ContainerCreateBody {
+            image: Some(image.to_owned()),
+            // An image without a command is refused, and this one is never run.
+            cmd: Some(vec!["none".to_owned()]),
+            labels: Some(HashMap::from([("windlass".to_owned(), "extract".to_owned())])),
+            ..ContainerCreateBody::default()
+        };
+        let created = engine.docker.create_container(Some(options), config).await;
+        // After any other error it may be there.
+        container.there = !matches!(created, Err(Error::DockerResponseServerError { .. }));
+        created.map_err(|error| DockerError::request(format!("create a container of `{image}`"), error))?;
+        Ok(container)
+    }
+
+    async fn remove(mut self) -> Result<(), DockerError> {
+        let removed = remove(&self.docker, &self.name).await;
+        self.there = false;
+        removed.map_err(|error| DockerError::request(format!("remove the container `{}` of `{}`", self.name, self.image), error))
+    }
+}
+
+impl Drop for Container {
+    fn drop(&mut self) {
+        if let (true, Ok(runtime)) = (self.there, tokio::runtime::Handle::try_current()) {
+            let (docker, name) = (self.docker.clone(), std::mem::take(&mut self.name));
+            runtime.spawn(async move { remove(&docker, &name).await });
+        }
+    }
+}
+
+async fn remove(docker: &Docker, name: &str) -> Result<(), Error> {
+    // With the volumes that the image declares.
+    let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
+    docker.remove_container(name, Some(options)).await
+}
+
+async fn download(engine: &Engine, container: &str, image: &str, path: &str, into: &Path) -> Result<u64, DockerError> {
+    let failed = |error: Error| match error {
+        // A file, rather than a directory, is a failure of the engine's in its own eyes.
+        Error::DockerResponseServerError { status_code, message } if status_code == 404 || message.contains("not a directory") => {
+            DockerError::NoDirectory { image: image.to_owned(), path: path.to_owned() }
+        }
+        error => DockerError::request(format!("read `{path}` of `{image}`"), error),
+    };
+    // The dot makes the engine follow a link, and begin every name with `./` instead of the directory's own.
+    let options = DownloadFromContainerOptions { path: format!("/{}/.", path.trim_matches('/')) };
+    let mut archive = engine.docker.download_from_container(container, Some(options)).boxed();
+    let (to, mut received) = mpsc::channel::<io::Result<Bytes>>(8);
+    let read = SyncIoBridge::new(StreamReader::new(stream::poll_fn(move |cx| received.poll_recv(cx))));
+    let root = into.to_owned();
+    let unpacking = tokio::task::spawn_blocking(move || unpack(read, &root));
+    while let Some(piece) = archive.next().await {
+        let piece = match piece {
+            Ok(piece) => piece,
+            Err(error) => {
+                // An archive that just ended early could be taken for the whole.
+                to.send(Err(io::Error::other("the engine's answer broke off"))).await.ok();
+                return Err(failed(error));
+            }
+        };
+        // Whoever reads no more has an error to tell, or has come to the archive's end.
+        if to.send(Ok(piece)).await.is_err() {
+            break;
+        }
+    }
+    drop(to);
+    unpacking.await.unwrap_or_else(|ended| Err(DockerError::Write { path: into.to_owned(), source: io::Error::other(ended) }))
+}
+
+/// Unpacks an archive whose names all begin with one directory, which is left out.
+fn unpack(archive: impl io::Read, into: &Path) -> Result<u64, DockerError> {
+    let broken = |source| DockerError::Write { path: into.to_owned(), source };
+    let mut files = 0;
+    let mut archive = tar::Archive::new(archive);
+    for entry in archive.entries().map_err(broken)? {
+        let mut entry = entry.map_err(broken)?;
+        let kind = entry.header().entry_type();
+        if !matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Directory | EntryType::Link) {
+            continue;
+        }
+        let to = into.join(inside(&entry.path().map_err(broken)?)?);
+        let failed = |source| DockerError::Write { path: to.clone(), source };
+        if kind.is_dir() {
+            fs::create_dir_all(&to).map_err(failed)?;
+            continue;
+        }
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).map_err(failed)?;
+        }
+        // `create_new` follows no link, either.
+        let mut file = File::create_new(&to).map_err(failed)?;
+        if kind == EntryType::Link {
+            let first = entry.link_name().map_err(broken)?.unwrap_or_default();
+            let first = into.join(inside(&first)?);
+            let mut first = File::open(&first).map_err(|source| DockerError::Write { path: first, source })?;
+            io::copy(&mut first, &mut file).map_err(failed)?;
+        } else {
+            io::copy(&mut entry, &mut file).map_err(failed)?;
+        }
+        files += 1;
+    }
+    Ok(files)
+}
+
+/// The path of an entry below the archive's directory.
+fn inside(path: &Path) -> Result<PathBuf, DockerError> {
+    let mut components = path.components();
+    let outside = || DockerError::EntryOutside { path: path.to_owned() };
+    if !matches!(components.next(), Some(Component::CurDir | Component::Normal(_))) {
+        return Err(outside());
+    }
+    let rest = components.as_path();
+    if components.all(|component| matches!(component, Component::Normal(_))) { Ok(rest.to_owned()) } else { Err(outside()) }
+}
+
+/// <https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Image/operation/ImageCreate>
+async fn pull(engine: &Engine, image: &str, credentials: Option<&Credentials>) -> Result<(), DockerError> {
+    let failed = |message: String| DockerError::Pull { image: image.to_owned(), message };
+    let (repository, version) = split(image);
+    let options = CreateImageOptions {
+        from_image: Some(repository.to_owned()),
+        // Without one, every tag of the repository would be pulled.
+        tag: Some(version.to_owned()),
+        ..CreateImageOptions::default()
+    };
+    let credentials = credentials.map(|credentials| DockerCredentials {
+        username: Some(credentials.username.clone()),
+        password: Some(credentials.password.clone()),
+        serveraddress: repository.split_once('/').map(|(registry, _)| registry.to_owned()),
+        ..DockerCredentials::default()
+    });
+    let mut answers = engine.docker.create_image(Some(options), None, credentials).boxed();
+    loop {
+        let answer = tokio::time::timeout(IDLE, answers.next()).await;
+        match answer.map_err(|_| failed(format!("nothing was heard for {} s", IDLE.as_secs())))? {
+            None => return Ok(()),
+            Some(Ok(_)) => {}
+            Some(Err(error)) if is_spurious(&error) => return Ok(()),
+            Some(Err(Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. })) => {
+                return Err(failed(error));
+            }
+            Some(Err(error)) => return Err(DockerError::request(format!("pull `{image}`"), error)),
+        }
+    }
+}
+
+/// A name's repository, and its digest or tag. The engine takes a digest for a tag here.
+fn split(image: &str) -> (&str, &str) {
+    if let Some((named, digest)) = image.split_once('@') {
+        return (split_tag(named).map_or(named, |(repository, _)| repository), digest);
+    }
+    split_tag(image).unwrap_or((image, "latest"))
+}
+
+/// A colon before a slash is that of a port.
+fn split_tag(name: &str) -> Option<(&str, &str)> {
+    name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_is_split_into_what_is_pulled() {
+        for (image, parts) in [
+            ("r.io/shop/api@sha256:12", ("r.io/shop/api", "sha256:12")),
+            ("r.io:5000/api:v1@sha256:12", ("r.io:5000/api", "sha256:12")),
+            ("r.io:5000/api:v1", ("r.io:5000/api", "v1")),
+            ("r.io:5000/api", ("r.io:5000/api", "latest")),
+            ("alpine", ("alpine", "latest")),
+        ] {
+            assert_eq!(split(image), parts, "{image}");
+        }
+    }
+
+    #[test]
+    fn an_entry_stays_inside_or_is_refused() {
+        for (path, rest) in [("./", ""), ("./a.txt", "a.txt"), ("static/sub/b.js", "sub/b.js"), ("./a/./b", "a/b"), ("..a/b", "b")] {
+            assert_eq!(inside(Path::new(path)).unwrap(), Path::new(rest), "{path}");
+        }
+        for path in ["../a", "./../a", "/etc/passwd", "a/b/../../../c", "", "./a/.."] {
+            assert!(matches!(inside(Path::new(path)), Err(DockerError::EntryOutside { .. })), "{path}");
+        }
+    }
+
+    /// An archive as the engine would never send it: the names are written past the checks of the `tar` crate.
+    fn archive(entries: &[(&str, EntryType, &str)]) -> Vec<u8> {
+        let mut archive = tar::Builder::new(Vec::new());
+        for (path, kind, content) in entries {
+            let mut header = tar::Header::new_gnu();
+            header.as_old_mut().name[..path.len()].copy_from_slice(path.as_bytes());
+            header.set_entry_type(*kind);
+            header.set_mode(0o644);
+            let linked = matches!(kind, EntryType::Link | EntryType::Symlink);
+            if linked {
+                header.as_old_mut().linkname[..content.len()].copy_from_slice(content.as_bytes());
+            }
+            let content = if linked { "" } else { content };
+            header.set_size(content.len() as u64);
+            header.set_cksum();
+            archive.append(&header, content.as_bytes()).unwrap();
+        }
+        archive.into_inner().unwrap()
+    }
+
+    #[test]
+    fn only_files_and_directories_are_unpacked_and_a_second_name_is_a_second_file() {
+        let root = tempfile::tempdir().unwrap();
+        let archive = archive(&[
+            ("./", EntryType::Directory, ""),
+            ("./a.txt", EntryType::Regular, "a"),
+            ("./deep/er/b.txt", EntryType::Regular, "b"),
+            ("./empty/", EntryType::Directory, ""),
+            ("./hard.txt", EntryType::Link, "./a.txt"),
+            ("./soft.txt", EntryType::Symlink, "/etc/passwd"),
+            ("./null", EntryType::Char, ""),
+            ("./pipe", EntryType::Fifo, ""),
+        ]);
+        assert_eq!(unpack(&archive[..], root.path()).unwrap(), 3);
+        let read = |name| fs::read_to_string(root.path().join(name)).unwrap();
+        assert_eq!((read("a.txt"), read("deep/er/b.txt"), read("hard.txt")), ("a".into(), "b".into(), "a".into()));
+        assert!(root.path().join("empty").is_dir());
+        assert_eq!(fs::read_dir(root.path()).unwrap().count(), 4);
+        let again = unpack(&archive[..], root.path()).unwrap_err();
+        assert!(matches!(&again, DockerError::Write { path, .. } if path.ends_with("a.txt")), "{again:?}");
+    }
+
+    #[test]
+    fn an_archive_that_reaches_outside_is_refused() {
+        let outer = tempfile::tempdir().unwrap();
+        fs::write(outer.path().join("secret"), "s").unwrap();
+        for (path, kind, content) in [
+            ("./../x", EntryType::Regular, "x"),
+            ("/x", EntryType::Regular, "x"),
+            ("./a/../../x", EntryType::Directory, ""),
+            ("./x", EntryType::Link, "./../secret"),
+        ] {
+            let root = tempfile::tempdir_in(outer.path()).unwrap();
+            let error = unpack(&archive(&[(path, kind, content)])[..], root.path()).unwrap_err();
+            assert!(matches!(error, DockerError::EntryOutside { .. }), "{path}: {error:?}");
+            assert!(!outer.path().join("x").exists());
+        }
+    }
+
+    #[test]
+    fn an_archive_that_breaks_off_is_no_success() {
+        let root = tempfile::tempdir().unwrap();
+        let whole = archive(&[("./a.txt", EntryType::Regular, "much")]);
+        assert!(unpack(&whole[..514], root.path()).is_err());
+    }
+}
