@@ -122,7 +122,7 @@ mod table {
 
     fn breaches(files: &BTreeMap<String, String>) -> Vec<String> {
         let mut found = Vec::new();
-        for (path, text) in files {
+        for (path, text) in files.iter().filter(|(path, _)| !path.ends_with("tests.rs")) {
             found.extend(named(text).iter().filter_map(|room| forbidden(path, room)));
             let own = path.split('/').next().unwrap_or(path);
             let code = without_comments_and_tests(text);

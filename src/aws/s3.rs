@@ -318,6 +318,18 @@ mod tests {
     }
 
     #[test]
+    fn s3s_own_digest_comes_before_the_noted_one() {
+        let (whole, noted) = (Sha256::of(b"abc"), Sha256::of(b"def"));
+        let metadata = |digest: &str| HashMap::from([(DIGEST.to_owned(), digest.to_owned())]);
+        let composite = format!("{}-2", to_checksum(whole));
+        assert_eq!(digest(Some(&to_checksum(whole)), Some(&metadata(&noted.to_string()))), Some(whole));
+        assert_eq!(digest(Some(&composite), Some(&metadata(&noted.to_string()))), Some(noted));
+        assert_eq!(digest(None, Some(&metadata(&noted.to_string()))), Some(noted));
+        assert_eq!(digest(Some(&composite), Some(&metadata("no digest"))), None);
+        assert_eq!(digest(None, None), None);
+    }
+
+    #[test]
     fn a_large_upload_may_take_longer() {
         assert_eq!(transfer_timeout(0), Duration::from_mins(1));
         assert_eq!(transfer_timeout(5_000_000), Duration::from_secs(160));

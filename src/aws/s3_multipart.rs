@@ -186,9 +186,16 @@ impl Upload {
             .content_type(&*headers.content_type)
             .cache_control(&*headers.cache_control)
             .set_content_encoding(headers.content_encoding.as_deref().map(str::to_owned));
-        let answer = request.send().await.map_err(AwsError::of(OPERATION, resource(bucket, key)))?;
-        let id = answer.upload_id.ok_or_else(|| AwsError::unexpected(OPERATION, resource(bucket, key), "S3 gave the upload no id"))?;
-        Ok(Self { aws: aws.clone(), bucket: bucket.to_owned(), key: key.to_owned(), id, open: true })
+        let (aws, bucket, key, what) = (aws.clone(), bucket.to_owned(), key.to_owned(), resource(bucket, key));
+        let beginning = async move {
+            let answer = request.send().await.map_err(AwsError::of(OPERATION, resource(&bucket, &key)))?;
+            let id =
+                answer.upload_id.ok_or_else(|| AwsError::unexpected(OPERATION, resource(&bucket, &key), "S3 gave the upload no id"))?;
+            Ok(Self { aws, bucket, key, id, open: true })
+        };
+        // A task of its own hears the answer even if nobody waits for it any more; what it began is then dropped, and so aborted.
+        let begun = tokio::spawn(beginning).await;
+        begun.unwrap_or_else(|ended| Err(AwsError::unexpected(OPERATION, what, ended.to_string())))
     }
 
     async fn send(&self, part: Part, at_once: usize) -> Result<CompletedPart, AwsError> {
@@ -209,13 +216,7 @@ impl Upload {
         Ok(CompletedPart::builder().part_number(number).set_e_tag(etag).set_checksum_sha256(checksum).build())
     }
 
-    async fn complete(
-        mut self,
-        mut parts: Vec<CompletedPart>,
-        size: u64,
-        sha256: Sha256,
-        headers: &Headers,
-    ) -> Result<String, AwsError> {
+    async fn complete(mut self, mut parts: Vec<CompletedPart>, size: u64, sha256: Sha256, headers: &Headers) -> Result<String, AwsError> {
         parts.sort_by_key(|part| part.part_number);
         let parts = CompletedMultipartUpload::builder().set_parts(Some(parts)).build();
         let request = self.aws.0.s3.complete_multipart_upload().bucket(&self.bucket).key(&self.key).upload_id(&self.id);
@@ -285,7 +286,9 @@ fn sent_at_once(part: u64) -> usize {
 
 /// Each part's number, and its first and last byte.
 fn ranges(size: u64, part: u64) -> impl Iterator<Item = (i32, u64, u64)> {
-    (1..).zip((0..size.div_ceil(part)).map(move |index| index * part)).map(move |(number, first)| (number, first, size.min(first + part) - 1))
+    (1..)
+        .zip((0..size.div_ceil(part)).map(move |index| index * part))
+        .map(move |(number, first)| (number, first, size.min(first + part) - 1))
 }
 
 /// One part of a file.
@@ -351,5 +354,72 @@ impl Source {
         self.read += length;
         self.parts += 1;
         Ok(Some(Part { number: self.parts, sha256: Sha256::of(&body), body: body.into() }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write as _;
+
+    use super::*;
+
+    const GIB: u64 = 1024 * MIB;
+
+    #[test]
+    fn a_file_has_no_more_parts_than_s3_takes_and_no_more_memory_than_is_said() {
+        for (size, part, at_once) in
+            [(0, 16, 4), (64 * MIB, 16, 4), (156 * GIB, 16, 4), (157 * GIB, 17, 3), (625 * GIB, 64, 1), (5 * 1024 * GIB, 525, 1)]
+        {
+            let found = part_size(size, SENT_PART);
+            assert_eq!((found, sent_at_once(found)), (part * MIB, at_once), "{size}");
+            assert!(size.div_ceil(found) <= MOST_PARTS && found <= LARGEST_PART);
+        }
+    }
+
+    #[test]
+    fn ranges_cover_every_byte_once() {
+        assert_eq!(ranges(10, 4).collect::<Vec<_>>(), [(1, 0, 3), (2, 4, 7), (3, 8, 9)]);
+        assert_eq!(ranges(8, 4).collect::<Vec<_>>(), [(1, 0, 3), (2, 4, 7)]);
+        assert_eq!(ranges(1, 4).collect::<Vec<_>>(), [(1, 0, 0)]);
+    }
+
+    fn file(content: &[u8]) -> tempfile::NamedTempFile {
+        let mut file = tempfile::NamedTempFile::new().unwrap();
+        file.write_all(content).unwrap();
+        file
+    }
+
+    async fn read(path: &Path, size: u64, sha256: Sha256, part: u64) -> Result<Vec<Part>, PutFileError> {
+        let mut source = Source::open(path.to_owned(), size, sha256).await?;
+        source.part = part;
+        source.parts().try_collect().await
+    }
+
+    #[tokio::test]
+    async fn a_file_is_read_in_parts_that_make_up_the_whole() {
+        for (content, part, bodies) in
+            [(&b"0123456789"[..], 4, vec!["0123", "4567", "89"]), (b"01234567", 4, vec!["0123", "4567"]), (b"", 4, vec![""])]
+        {
+            let file = file(content);
+            let parts = read(file.path(), content.len() as u64, Sha256::of(content), part).await.unwrap();
+            assert_eq!(
+                parts.iter().map(|part| &part.body[..]).collect::<Vec<_>>(),
+                bodies.iter().map(|body| body.as_bytes()).collect::<Vec<_>>()
+            );
+            assert_eq!(parts.iter().map(|part| part.number).collect::<Vec<_>>(), (1..).take(bodies.len()).collect::<Vec<_>>());
+            assert!(parts.iter().all(|part| part.sha256 == Sha256::of(&part.body)));
+        }
+    }
+
+    #[tokio::test]
+    async fn a_file_that_is_another_by_now_is_not_read_to_its_end() {
+        let meant = Sha256::of(b"0123456789");
+        for content in [&b"0123456780"[..], b"012345678", b"01234567890", b"0123", b""] {
+            let file = file(content);
+            let error = read(file.path(), 10, meant, 4).await.unwrap_err();
+            assert!(matches!(&error, PutFileError::Changed { path } if path == file.path()), "{error:?}");
+        }
+        let error = read(Path::new("/nowhere/at/all"), 10, meant, 4).await.unwrap_err();
+        assert!(matches!(&error, PutFileError::Read { source, .. } if source.kind() == io::ErrorKind::NotFound), "{error:?}");
     }
 }

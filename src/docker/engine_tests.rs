@@ -179,3 +179,73 @@ async fn a_push_that_cannot_work_says_why() {
     assert!(tag(&engine, "windlass-test/absent:v1", "x", "y").await.unwrap_err().is_image_absent());
     assert!(architecture(&engine, "windlass-test/absent:v1").await.unwrap_err().is_image_absent());
 }
+
+/// Every container that `extract` has made of an image.
+async fn extracting(engine: &Engine, image: &str) -> usize {
+    let all = ListContainersOptions { all: true, ..ListContainersOptions::default() };
+    let containers = engine.docker.list_containers(Some(all)).await.unwrap();
+    containers.iter().filter(|container| container.image.as_deref() == Some(image)).count()
+}
+
+#[tokio::test]
+async fn a_directory_is_taken_out_of_an_image_and_no_container_is_left() {
+    let engine = connect().await.unwrap();
+    let root = tempfile::tempdir().unwrap();
+    plant(root.path());
+    std::os::unix::fs::symlink("a.py", root.path().join("link")).unwrap();
+    std::fs::hard_link(root.path().join("a.py"), root.path().join("hard")).unwrap();
+    // Files that a volume begins with are the image's, too.
+    std::fs::write(root.path().join("Dockerfile"), "FROM scratch\nCOPY . /context/\nCOPY a /alias-of-a/\nVOLUME /context/foo\n").unwrap();
+    let context = scan(root.path(), "Dockerfile").unwrap();
+    let image = format!("localhost:1/windlass-test/extract:{}", std::process::id());
+    let wanted = Build { context: &context, recipe: &recipe(), tags: vec![image.clone()], labels: BTreeMap::new() };
+    build(&engine, wanted, |_| ()).await.unwrap();
+
+    let into = tempfile::tempdir().unwrap();
+    let files = context.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. }));
+    let names: BTreeSet<_> = files.map(|entry| entry.path.clone()).collect();
+    let written = extract(&engine, &image, "/context", into.path(), None).await.unwrap();
+    assert_eq!(written, names.len() as u64);
+    for name in &names {
+        assert_eq!(std::fs::read(into.path().join(name)).unwrap(), std::fs::read(root.path().join(name)).unwrap(), "{name}");
+    }
+    assert!(into.path().join("empty").is_dir() && !into.path().join("link").exists());
+
+    let nowhere = tempfile::tempdir().unwrap();
+    for path in ["/gone", "/context/a.py"] {
+        let error = extract(&engine, &image, path, nowhere.path(), None).await.unwrap_err();
+        assert!(matches!(&error, DockerError::NoDirectory { path: absent, .. } if absent == path), "{error:?}");
+        assert!(!error.is_image_absent());
+    }
+    let again = extract(&engine, &image, "context/", into.path(), None).await.unwrap_err();
+    assert!(matches!(again, DockerError::Write { .. }), "{again:?}");
+    assert_eq!(extracting(&engine, &image).await, 0);
+
+    // Dropped as soon as the container is there.
+    {
+        let extracting_it = extract(&engine, &image, "/context", nowhere.path(), None);
+        let there = async { while extracting(&engine, &image).await == 0 {} };
+        tokio::select! {
+            biased;
+            () = there => {}
+            _ = extracting_it => {}
+        }
+    }
+    let dropped = Instant::now();
+    while extracting(&engine, &image).await > 0 {
+        assert!(dropped.elapsed() < Duration::from_secs(20), "the container is still there");
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    remove(&engine, &image).await;
+}
+
+#[tokio::test]
+async fn an_image_that_cannot_be_pulled_says_why() {
+    let engine = connect().await.unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let image = format!("127.0.0.1:1/windlass-test/absent@sha256:{}", "0123456789abcdef".repeat(4));
+    let credentials = Credentials { username: "AWS".into(), password: "x".into() };
+    let error = extract(&engine, &image, "/", into.path(), Some(&credentials)).await.unwrap_err();
+    assert!(matches!(&error, DockerError::Pull { image: asked, .. } if *asked == image), "{error:?}");
+    assert_eq!(error.hint().as_deref(), Some("the engine cannot reach the registry"));
+}

@@ -216,7 +216,9 @@ impl DockerError {
         match self {
             Self::PushStalled { .. } => true,
             // "EOF" is a word of Go's, and part of many another in lower case.
-            Self::Push { message, .. } | Self::Pull { message, .. } => message.ends_with("EOF") || message.contains(": EOF") || self.says(&SIGNS),
+            Self::Push { message, .. } | Self::Pull { message, .. } => {
+                message.ends_with("EOF") || message.contains(": EOF") || self.says(&SIGNS)
+            }
             _ => false,
         }
     }
@@ -264,11 +266,12 @@ impl DockerError {
             Self::Build { message, .. } if message.contains("no such host") => "the engine cannot reach the base image's registry",
             Self::Push { .. } if self.is_tag_immutable() => "the repository's tags are immutable, and this one is taken by another image",
             Self::Push { .. } if self.is_repository_absent() => "create the repository first: a push does not make one in ECR",
-            Self::Push { .. } if self.says(&["connection refused", "no such host"]) => "the engine cannot reach the registry",
+            Self::Push { .. } | Self::Pull { .. } if self.says(&["connection refused", "no such host"]) => {
+                "the engine cannot reach the registry"
+            }
             Self::Push { .. } if self.is_denied() => {
                 "pushing needs ecr:InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, BatchCheckLayerAvailability and PutImage"
             }
-            Self::Pull { .. } if self.says(&["connection refused", "no such host"]) => "the engine cannot reach the registry",
             Self::Pull { .. } if self.is_denied() || self.is_unauthorized() => {
                 "pulling needs ecr:BatchGetImage and GetDownloadUrlForLayer on the repository, and GetAuthorizationToken"
             }

@@ -1,11 +1,9 @@
 //! Takes a directory out of an image, without running anything of it.
 
-use std::collections::HashMap;
 use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::sync::atomic::{AtomicU32, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::Duration;
 
 use bollard::Docker;
 use bollard::auth::DockerCredentials;
@@ -42,13 +40,7 @@ const IDLE: Duration = Duration::from_mins(2);
 /// # Errors
 /// [`DockerError::NoDirectory`] when the image has no such directory; [`DockerError::Pull`]; [`DockerError::Write`];
 /// [`DockerError::EntryOutside`]; or the engine fails.
-pub async fn extract(
-    engine: &Engine,
-    image: &str,
-    path: &str,
-    into: &Path,
-    credentials: Option<&Credentials>,
-) -> Result<u64, DockerError> {
+pub async fn extract(engine: &Engine, image: &str, path: &str, into: &Path, credentials: Option<&Credentials>) -> Result<u64, DockerError> {
     let container = match Container::create(engine, image).await {
         Err(error) if error.is_image_absent() => {
             pull(engine, image, credentials).await?;
@@ -56,7 +48,7 @@ pub async fn extract(
         }
         created => created?,
     };
-    let written = download(engine, &container.name, image, path, into).await;
+    let written = download(engine, &container.id, image, path, into).await;
     let removed = container.remove().await;
     written.and_then(|files| removed.map(|()| files))
 }
@@ -65,52 +57,51 @@ pub async fn extract(
 struct Container {
     docker: Docker,
     image: String,
-    name: String,
+    id: String,
     there: bool,
 }
 
 impl Container {
     async fn create(engine: &Engine, image: &str) -> Result<Self, DockerError> {
-        static COUNT: AtomicU32 = AtomicU32::new(0);
-        // It has a name, so that it can be removed even if the engine's answer is not awaited; two processes may have the same id.
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().subsec_nanos();
-        let name = format!("windlass-extract-{}-{now}-{}", std::process::id(), COUNT.fetch_add(1, Ordering::Relaxed));
-        let mut container = Self { docker: engine.docker.clone(), image: image.to_owned(), name, there: true };
-        let options = CreateContainerOptions { name: Some(container.name.clone()), ..CreateContainerOptions::default() };
-        let config = ContainerCreateBody {
-            image: Some(image.to_owned()),
-            // An image without a command is refused, and this one is never run.
-            cmd: Some(vec!["none".to_owned()]),
-            labels: Some(HashMap::from([("windlass".to_owned(), "extract".to_owned())])),
-            ..ContainerCreateBody::default()
+        let (docker, image) = (engine.docker.clone(), image.to_owned());
+        let what = format!("create a container of `{image}`");
+        let failed = what.clone();
+        let creating = async move {
+            let config = ContainerCreateBody {
+                image: Some(image.clone()),
+                // An image without a command is refused, and this one is never run.
+                cmd: Some(vec!["none".to_owned()]),
+                ..ContainerCreateBody::default()
+            };
+            let created = docker.create_container(None::<CreateContainerOptions>, config).await;
+            let id = created.map_err(|error| DockerError::request(failed, error))?.id;
+            Ok(Self { docker, image, id, there: true })
         };
-        let created = engine.docker.create_container(Some(options), config).await;
-        // After any other error it may be there.
-        container.there = !matches!(created, Err(Error::DockerResponseServerError { .. }));
-        created.map_err(|error| DockerError::request(format!("create a container of `{image}`"), error))?;
-        Ok(container)
+        // A task of its own hears the answer even if nobody waits for it any more; what it made is then dropped, and so removed.
+        let created = tokio::spawn(creating).await;
+        created.unwrap_or_else(|ended| Err(DockerError::Request { operation: what, status: None, source: ended.into() }))
     }
 
     async fn remove(mut self) -> Result<(), DockerError> {
-        let removed = remove(&self.docker, &self.name).await;
+        let removed = remove(&self.docker, &self.id).await;
         self.there = false;
-        removed.map_err(|error| DockerError::request(format!("remove the container `{}` of `{}`", self.name, self.image), error))
+        removed.map_err(|error| DockerError::request(format!("remove the container `{}` of `{}`", self.id, self.image), error))
     }
 }
 
 impl Drop for Container {
     fn drop(&mut self) {
         if let (true, Ok(runtime)) = (self.there, tokio::runtime::Handle::try_current()) {
-            let (docker, name) = (self.docker.clone(), std::mem::take(&mut self.name));
-            runtime.spawn(async move { remove(&docker, &name).await });
+            let (docker, id) = (self.docker.clone(), std::mem::take(&mut self.id));
+            runtime.spawn(async move { remove(&docker, &id).await });
         }
     }
 }
 
-async fn remove(docker: &Docker, name: &str) -> Result<(), Error> {
+async fn remove(docker: &Docker, id: &str) -> Result<(), Error> {
     // With the volumes that the image declares.
     let options = RemoveContainerOptions { force: true, v: true, ..RemoveContainerOptions::default() };
-    docker.remove_container(name, Some(options)).await
+    docker.remove_container(id, Some(options)).await
 }
 
 async fn download(engine: &Engine, container: &str, image: &str, path: &str, into: &Path) -> Result<u64, DockerError> {

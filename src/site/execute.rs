@@ -9,10 +9,10 @@ use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use tokio::sync::Semaphore;
 
-use crate::aws::{Aws, AwsError, Condition, Deleted};
+use crate::aws::{Aws, AwsError, Condition, Deleted, PutFileError};
 use crate::event::{Events, Outcome, Step};
 use crate::journal::Journal;
-use crate::model::{Exit, Failure, ObjectKey, Sha256, Stage, UnitName};
+use crate::model::{Exit, Failure, Headers, ObjectKey, Sha256, Stage, UnitName};
 use crate::probe;
 
 use super::plan::{Change, Kept, Manifest, SitePlan, Write};
@@ -20,6 +20,8 @@ use super::retention::Retained;
 
 /// How many requests are under way at a time: 64 at 30 ms stay below S3's 3,500 writes a second for a prefix.
 const AT_ONCE: usize = 64;
+/// From this size on a file is uploaded in parts, 64 MiB of it in memory at most.
+const BIG: u64 = 64 * 1024 * 1024;
 /// So many KiB of bodies may be in memory at a time.
 const ROOM_KIB: u32 = 48 * 1024;
 
@@ -42,7 +44,7 @@ pub async fn assets(
             let done = AtomicU64::new(0);
             let say = |write: &Write| events.progress(&step, done.fetch_add(write.size, Ordering::Relaxed) + write.size, total, "B");
             each(&plan.upload, |write| async {
-                put(aws, root, plan, write).await.map_err(|error| failed(name, Exit::Assets, "upload", &write.key, error))?;
+                put_live(aws, root, plan, write).await.map_err(|error| failed(name, Exit::Assets, "upload", &write.key, error))?;
                 say(write);
                 Ok(())
             })
@@ -66,7 +68,8 @@ async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: 
             let to = journal.body_key(&kept.sha256);
             let present = aws.head_object(journal.bucket(), &to).await.map_err(|error| failed(&kept.key, error.into()))?;
             if present.is_none() {
-                let copied = aws.copy_object(&plan.bucket, kept.key.as_str(), journal.bucket(), &to, &body_headers()).await;
+                let (from, to_bucket) = (kept.key.as_str(), journal.bucket());
+                let copied = aws.copy_file(&plan.bucket, from, to_bucket, &to, kept.size, kept.sha256, &body_headers()).await;
                 copied.map_err(|error| failed(&kept.key, error.into()))?;
             }
             Ok(())
@@ -74,19 +77,25 @@ async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: 
         .await?;
     let new: Vec<Write> = plan.publish.iter().filter(|write| write.change != Change::Headers).cloned().collect();
     each(&new, |write| async {
-        let body = read(root, plan, write).await.map_err(|error| failed(&write.key, error))?;
-        let key = journal.body_key(&write.sha256);
-        match aws.put_object(journal.bucket(), &key, body, write.sha256, &body_headers(), Condition::IfAbsent).await {
+        let to = journal.body_key(&write.sha256);
+        let condition = if write.size < BIG {
+            Condition::IfAbsent
+        } else if aws.head_object(journal.bucket(), &to).await.map_err(|error| failed(&write.key, error.into()))?.is_some() {
+            return Ok(());
+        } else {
+            Condition::Always
+        };
+        match put(aws, root, plan, write, (journal.bucket(), &to), &body_headers(), condition).await {
             // By its digest it can only be the same body.
-            Err(error) if error.is_precondition_failed() => Ok(()),
-            other => other.map(drop).map_err(|error| failed(&write.key, error.into())),
+            Err(Trouble::Aws(error)) if error.is_precondition_failed() => Ok(()),
+            other => other.map(drop).map_err(|error| failed(&write.key, error)),
         }
     })
     .await
 }
 
-fn body_headers() -> crate::model::Headers {
-    crate::model::Headers { content_type: "application/octet-stream".into(), cache_control: "no-store".into(), content_encoding: None }
+fn body_headers() -> Headers {
+    Headers { content_type: "application/octet-stream".into(), cache_control: "no-store".into(), content_encoding: None }
 }
 
 /// Overwrites what is live, in the plan's order: nothing that a page names comes after the page. Returns the manifest of what is live.
@@ -153,12 +162,12 @@ async fn overwritten<'a>(
 async fn overwrite(aws: &Aws, journal: Option<&Journal>, root: &Path, plan: &SitePlan, write: &Write) -> Result<String, Trouble> {
     let key = write.key.as_str();
     match (write.change, journal) {
-        (Change::Headers, _) => Ok(aws.copy_object(&plan.bucket, key, &plan.bucket, key, &write.headers).await?),
+        (Change::Headers, _) => Ok(aws.copy_file(&plan.bucket, key, &plan.bucket, key, write.size, write.sha256, &write.headers).await?),
         (_, Some(journal)) => {
             let from = journal.body_key(&write.sha256);
-            Ok(aws.copy_object(journal.bucket(), &from, &plan.bucket, key, &write.headers).await?)
+            Ok(aws.copy_file(journal.bucket(), &from, &plan.bucket, key, write.size, write.sha256, &write.headers).await?)
         }
-        (_, None) => put(aws, root, plan, write).await,
+        (_, None) => put_live(aws, root, plan, write).await,
     }
 }
 
@@ -232,9 +241,31 @@ async fn read(root: &Path, plan: &SitePlan, write: &Write) -> Result<Bytes, Trou
     Ok(Bytes::from(body))
 }
 
-async fn put(aws: &Aws, root: &Path, plan: &SitePlan, write: &Write) -> Result<String, Trouble> {
+/// Uploads the file of a write: small ones from memory, big ones in parts.
+async fn put(
+    aws: &Aws,
+    root: &Path,
+    plan: &SitePlan,
+    write: &Write,
+    (bucket, key): (&str, &str),
+    headers: &Headers,
+    condition: Condition,
+) -> Result<String, Trouble> {
+    if write.size >= BIG {
+        let path = root.join(&plan.output).join(&write.path);
+        return aws.put_file(bucket, key, &path, write.size, write.sha256, headers, |_| {}).await.map_err(|error| match error {
+            PutFileError::Aws(error) => Trouble::Aws(error),
+            PutFileError::Read { path, source } => Trouble::Unreadable { path: path.display().to_string(), source },
+            PutFileError::Changed { path } => Trouble::Changed { path: path.display().to_string() },
+        });
+    }
     let body = read(root, plan, write).await?;
-    Ok(aws.put_object(&plan.bucket, write.key.as_str(), body, write.sha256, &write.headers, Condition::Always).await?)
+    Ok(aws.put_object(bucket, key, body, write.sha256, headers, condition).await?)
+}
+
+/// The same, to the write's own key.
+async fn put_live(aws: &Aws, root: &Path, plan: &SitePlan, write: &Write) -> Result<String, Trouble> {
+    put(aws, root, plan, write, (&plan.bucket, write.key.as_str()), &write.headers, Condition::Always).await
 }
 
 fn failed(name: &UnitName, exit: Exit, what: &str, key: &dyn std::fmt::Display, error: Trouble) -> Failure {

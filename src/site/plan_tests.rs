@@ -1,0 +1,108 @@
+use super::*;
+
+fn site() -> Site {
+    let config: crate::config::Config = serde_json::from_value(serde_json::json!({
+        "app": "shop", "state": "none",
+        "sites": {"web": {"path": "web", "prebuilt": true, "bucket": "shop-web"}}
+    }))
+    .unwrap();
+    config.sites.into_values().next().unwrap()
+}
+
+fn output(files: &[(&str, &str)]) -> Output {
+    let mut files: Vec<_> = files
+        .iter()
+        .map(|(path, content)| OutputFile { path: (*path).to_owned(), size: content.len() as u64, sha256: Sha256::of(content.as_bytes()) })
+        .collect();
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    Output { files, fingerprinted: None, left_out: Vec::new() }
+}
+
+fn nothing() -> Observed {
+    Observed {
+        files: BTreeMap::new(),
+        known: Known::Listing,
+        manifest: Manifest::default(),
+        inputs: None,
+        today: 20_000,
+        allow_prune: false,
+    }
+}
+
+fn after(plan: &SitePlan) -> Observed {
+    Observed { files: plan.manifest.files.clone(), known: Known::Manifest, manifest: plan.manifest.clone(), ..nothing() }
+}
+
+fn plan(files: &[(&str, &str)], observed: &Observed) -> SitePlan {
+    draw(&"web".parse().unwrap(), &site(), &output(files), observed).unwrap()
+}
+
+fn keys(writes: &[Write]) -> Vec<&str> {
+    writes.iter().map(|write| write.key.as_str()).collect()
+}
+
+const FIRST: &[(&str, &str)] = &[("index.html", "1"), ("about/index.html", "1"), ("assets/main-3xaATb-9.js", "1"), ("robots.txt", "1")];
+
+#[test]
+fn the_first_release_publishes_pages_last_and_the_root_at_the_very_end() {
+    let plan = plan(FIRST, &nothing());
+    assert_eq!(keys(&plan.upload), ["assets/main-3xaATb-9.js", "robots.txt"]);
+    assert_eq!(keys(&plan.publish), ["about/index.html", "index.html"]);
+    assert_eq!(plan.changed_paths, ["/", "/about/", "/about/index.html", "/index.html"]);
+    assert_eq!((plan.keep.len(), plan.output.as_str()), (0, "web/dist"));
+}
+
+#[test]
+fn a_plan_after_a_release_is_empty() {
+    let first = plan(FIRST, &nothing());
+    let second = plan(FIRST, &after(&first));
+    assert!(second.is_empty() && second.changed_paths.is_empty());
+    assert_eq!(second.unchanged, 4);
+}
+
+#[test]
+fn an_overwrite_waits_for_publish_and_the_old_body_is_kept() {
+    let first = plan(FIRST, &nothing());
+    let changed = [("index.html", "2"), ("about/index.html", "1"), ("assets/main-9xaATb-1.js", "2"), ("robots.txt", "2")];
+    let second = plan(&changed, &after(&first));
+    assert_eq!(keys(&second.upload), ["assets/main-9xaATb-1.js"]);
+    assert_eq!(keys(&second.publish), ["robots.txt", "index.html"]);
+    assert_eq!(second.keep.iter().map(|kept| kept.key.as_str()).collect::<Vec<_>>(), ["index.html", "robots.txt"]);
+    assert_eq!(second.changed_paths, ["/", "/index.html", "/robots.txt"]);
+}
+
+#[test]
+fn a_change_of_headers_alone_moves_no_body() {
+    let first = plan(FIRST, &nothing());
+    let mut observed = after(&first);
+    observed.files.get_mut(&"robots.txt".parse::<ObjectKey>().unwrap()).unwrap().headers.cache_control = "no-store".into();
+    let second = plan(FIRST, &observed);
+    assert_eq!((second.publish.len(), second.publish[0].change, second.keep.len()), (1, Change::Headers, 0));
+}
+
+#[test]
+fn what_a_release_leaves_behind_stays_for_open_tabs_and_a_removed_page_goes() {
+    let first = plan(FIRST, &nothing());
+    let second = plan(&[("index.html", "2"), ("assets/main-9xaATb-1.js", "2"), ("robots.txt", "1")], &after(&first));
+    assert_eq!(second.prune.iter().map(|prune| prune.key.as_str()).collect::<Vec<_>>(), ["about/index.html"]);
+    assert_eq!(second.manifest.retained.keys().map(ObjectKey::as_str).collect::<Vec<_>>(), ["assets/main-3xaATb-9.js"]);
+    assert!(second.changed_paths.contains(&"/about/".to_owned()));
+    let back = plan(FIRST, &Observed { manifest: second.manifest.clone(), ..after(&second) });
+    assert!(
+        !back.manifest.retained.contains_key(&"assets/main-3xaATb-9.js".parse::<ObjectKey>().unwrap()),
+        "what is live again is not left over"
+    );
+}
+
+#[test]
+fn a_removed_page_alone_is_a_change() {
+    let first = plan(FIRST, &nothing());
+    let files: Vec<_> = FIRST.iter().filter(|(path, _)| *path != "about/index.html").copied().collect();
+    let second = plan(&files, &after(&first));
+    assert!(!second.is_empty() && second.upload.is_empty() && second.publish.is_empty());
+}
+
+#[test]
+fn urls_are_encoded_as_cloudfront_compares_them() {
+    assert_eq!(urls(&"Ünïcode & #1%25.txt".parse().unwrap()), ["/%C3%9Cn%C3%AFcode%20&%20%231%2525.txt"]);
+}
