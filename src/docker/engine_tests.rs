@@ -84,7 +84,9 @@ async fn an_image_is_built_tagged_labelled_and_cached() {
     let context = scan(root.path(), "Dockerfile").unwrap();
     let recipe = Recipe { args: BTreeMap::from([("A".into(), "b c".into())]), target: Some("one".into()), ..recipe() };
     let names = ["one", "two"].map(|name| format!("localhost:1/windlass-test/{name}:{}", std::process::id()));
-    let labels = BTreeMap::from([("app".to_owned(), "sh\"op".to_owned())]);
+    // An image of this run alone: one of the same content would be removed under us by another run on the same engine.
+    let run = ("run".to_owned(), std::process::id().to_string());
+    let labels = BTreeMap::from([("app".to_owned(), "sh\"op".to_owned()), run]);
     let mut lines = Vec::new();
     let wanted = Build { context: &context, recipe: &recipe, tags: names.to_vec(), labels };
     let id = build(&engine, wanted.clone(), |line| lines.push(line.to_owned())).await.unwrap();
