@@ -56,8 +56,9 @@ fn ended(arguments: &Arguments, result: Result<ExitCode, Failure>) -> ExitCode {
         Err(failure) => failure,
     };
     let color = arguments.common.color.stderr();
+    let mask = session::mask();
     // Where stderr is gone there is nobody left to tell.
-    let _ = std::io::stderr().write_all(failure_text(&failure, color).as_bytes());
+    let _ = std::io::stderr().write_all(mask.apply(&failure_text(&failure, color)).as_bytes());
     if arguments.common.format == Format::Json {
         let json = serde_json::json!({
             "event": "failed",
@@ -67,7 +68,7 @@ fn ended(arguments: &Arguments, result: Result<ExitCode, Failure>) -> ExitCode {
             "causes": failure.causes(),
             "hint": failure.hint_text(),
         });
-        let _ = print(&format!("{json}\n"));
+        let _ = print(&mask.apply(&format!("{json}\n")));
     }
     ExitCode::from(failure.exit().code())
 }

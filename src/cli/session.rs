@@ -83,7 +83,7 @@ pub(super) async fn with_reporter<T>(
 }
 
 /// The values of the variables whose names say that they are secret.
-fn mask() -> Mask {
+pub(super) fn mask() -> Mask {
     let named = std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(sensitive));
     Mask::new(named.filter_map(|(_, value)| value.into_string().ok()))
 }

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use crate::model::yaml::{Node, Place};
-use crate::model::{UnitName, sensitive};
+use crate::model::{Mask, UnitName, sensitive};
 
 use super::read::Problem;
 use super::{Config, Driver, Image, OnFailure, RiskyMigrations, SiteSource};
@@ -125,13 +125,6 @@ fn services(config: &Config, file: &Node) -> Result<(), Problem> {
         {
             return Err(later(at("image"), "a build secret", "leave `secrets` empty: nothing is built without a secret that it asks for"));
         }
-        if let Image::Build(image) = &service.image
-            && let Some((name, _)) = image.args.iter().find(|(name, value)| sensitive(name) && !value.is_empty())
-        {
-            let what = format!("the build argument `{name}` looks secret, and stays readable in the image's history and in the plan");
-            return Err(Problem::new(at("image"), what)
-                .hint("fetch it at run time from Secrets Manager, or rename the argument if it is no secret"));
-        }
         if let Some(after) = service.after.iter().find(|after| !config.services.contains_key(after)) {
             return Err(unknown(at("after"), "service", after, config.services.keys()));
         }
@@ -144,6 +137,21 @@ fn services(config: &Config, file: &Node) -> Result<(), Problem> {
             return Err(
                 Problem::new(at("health"), format!("`{health}` is neither a path nor a URL")).hint("write `/healthz` or `https://…`")
             );
+        }
+    }
+    Ok(())
+}
+
+/// Build arguments stay readable in the image's history and in the plan: nothing secret may be among them, by its name or its value.
+pub(super) fn arguments(config: &Config, file: &Node, secrets: &Mask) -> Result<(), Problem> {
+    for (name, service) in &config.services {
+        let Image::Build(image) = &service.image else { continue };
+        let secret = |(name, value): &(&String, &String)| (sensitive(name) && !value.is_empty()) || secrets.apply(value) != **value;
+        if let Some((argument, _)) = image.args.iter().find(secret) {
+            let at = place(file, &["services", name.as_str(), "image", "args", argument]);
+            let what =
+                format!("the build argument `{argument}` looks secret, and would stay readable in the image's history and in the plan");
+            return Err(Problem::new(at, what).hint("fetch it at run time from Secrets Manager, or rename the argument if it is no secret"));
         }
     }
     Ok(())

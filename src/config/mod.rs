@@ -10,7 +10,7 @@ mod types;
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
-use crate::model::{Exit, Failure};
+use crate::model::{Exit, Failure, Mask, sensitive};
 
 pub use types::{
     Bucket, BuildImage, Config, Driver, Duration, Environment, Framework, FromImage, HeaderRule, Image, Keep, Migration, OnFailure,
@@ -61,6 +61,8 @@ fn parse(text: &str, given: &Given) -> Result<Config, read::Problem> {
     let (file, environment) = layers::select(file, given)?;
     let config: Config = read::from_node(&file)?;
     check::references(&config, &file)?;
+    let secrets = given.variables.iter().filter(|(name, _)| sensitive(name)).map(|(_, value)| value.clone());
+    check::arguments(&config, &file, &Mask::new(secrets))?;
     Ok(Config { environment, ..config })
 }
 

@@ -197,6 +197,7 @@ impl Events {
             Ok((_, outcome, detail)) => (*outcome, detail.clone()),
             Err(failure) => (Outcome::Failed, failure.causes().last().cloned().unwrap_or_else(|| failure.to_string())),
         };
+        let detail = self.mask.apply(&detail);
         self.send(Event::StepFinished { step, outcome, detail, seconds: start.elapsed().as_secs_f64() });
         result.map(|(value, _, _)| value)
     }

@@ -136,6 +136,22 @@ impl Journal {
         self.write(&format!("sites/{site}/live.json"), published).await
     }
 
+    /// The entity tags of what a release has uploaded, kept between its stages.
+    ///
+    /// # Errors
+    /// S3 fails, or the object is unreadable.
+    pub async fn etags<T: DeserializeOwned>(&self, release: &ReleaseId) -> Result<Option<T>, JournalError> {
+        self.read(&format!("plans/{release}.etags.json")).await
+    }
+
+    /// Keeps the entity tags of what a release has uploaded.
+    ///
+    /// # Errors
+    /// S3 fails.
+    pub async fn set_etags<T: Serialize>(&self, release: &ReleaseId, etags: &T) -> Result<(), JournalError> {
+        self.write(&format!("plans/{release}.etags.json"), etags).await
+    }
+
     async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
         let key = self.key(name);
         let Some(object) = self.aws.get_object(&self.bucket, &key).await? else { return Ok(None) };

@@ -5,7 +5,7 @@ use std::str::FromStr;
 
 use super::{Invalid, as_text};
 
-/// The id of a release: `20261121T054700Z-1a2b3c4d`, so that ids sort by time.
+/// The id of a release: `20261121T054700123Z-1a2b3c4d`, so that ids sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct ReleaseId(String);
 

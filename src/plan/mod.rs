@@ -3,7 +3,7 @@
 //! [`draw`] is a pure function: the same intent and the same observation give the same bytes. What `plan` prints is the value
 //! that `release` executes. Deliberately absent: the release's id and any clock, which differ from run to run.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
@@ -164,12 +164,11 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
     })
 }
 
-/// The plan of `publish` on another machine than the one that built: `plan` with the sites of `saved`, as far as they are `chosen`.
+/// The plan of `publish` on another machine than the one that built: `plan` with the sites of `saved`.
 #[must_use]
-pub fn publishing(config: &Config, observed: &Observed, plan: Plan, saved: Plan, chosen: &BTreeSet<UnitName>) -> Plan {
-    let sites = saved.sites.into_iter().filter(|(name, _)| chosen.contains(name)).collect();
-    let (invalidations, checks) = published(config, observed, &sites);
-    Plan { commit: saved.commit, dirty: saved.dirty, sites, invalidations, checks, ..plan }
+pub fn publishing(config: &Config, observed: &Observed, plan: Plan, saved: Plan) -> Plan {
+    let (invalidations, checks) = published(config, observed, &saved.sites);
+    Plan { commit: saved.commit, dirty: saved.dirty, sites: saved.sites, invalidations, checks, ..plan }
 }
 
 type Published = (BTreeMap<String, Invalidation>, BTreeMap<UnitName, PageCheck>);

@@ -137,8 +137,7 @@ async fn run(request: &Request, stages: &[Stage], release: Option<ReleaseId>, ev
         let record = Record::start(id.clone(), plan.app.clone(), plan.environment.clone(), plan.commit.clone(), now);
         Record { by: world.caller.clone(), at: request.at.clone(), before: world.live.clone(), ..record }
     });
-    world.save_plan(&id, &plan).await?;
-    world.save_record(&record, None).await?;
+    futures_util::future::try_join(world.save_plan(&id, &plan), world.save_record(&record, None)).await?;
     for &stage in stages {
         if let Some(exit) = stop.now() {
             return Err(stopped(exit, &format!("the release, before its stage `{stage}`")));
@@ -164,7 +163,7 @@ async fn run(request: &Request, stages: &[Stage], release: Option<ReleaseId>, ev
 
 /// Ids sort by time, and name the commit for those who read them.
 fn new_id(now: OffsetDateTime, plan: &Plan) -> Result<ReleaseId, Failure> {
-    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second]Z");
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second][subsecond digits:3]Z");
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, format!("making a release id failed: {error}"));
     let time = now.format(format).map_err(|error| bug(&error))?;
     let commit = plan.commit.as_ref().map_or("local", |commit| commit.short());

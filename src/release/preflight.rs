@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{try_join, try_join_all};
 
 use crate::aws::{self, Aws};
 use crate::cdn;
@@ -79,13 +79,19 @@ pub(super) async fn look_at_sites(
     found: &mut Resources,
 ) -> Result<(), Failure> {
     let config = &request.project.config;
-    if let State::S3 { bucket, .. } = &config.state {
-        let state = site::observe::bucket(aws, bucket.as_str()).await?;
+    let state = async {
+        match &config.state {
+            State::S3 { bucket, .. } => site::observe::bucket(aws, bucket.as_str()).await.map(|found| Some((bucket, found))),
+            State::None => Ok(None),
+        }
+    };
+    let buckets = try_join_all(scope.sites.iter().map(|name| site::observe::bucket(aws, config.sites[name].bucket.as_str())));
+    let (state, buckets) = try_join(state, buckets).await?;
+    if let Some((bucket, state)) = state {
         let refusal = site::plan::state_refusal(bucket.as_str(), &state);
         found.findings.push(Finding { what: format!("state: bucket `{bucket}`"), refusal });
     }
-    let buckets = scope.sites.iter().map(|name| site::observe::bucket(aws, config.sites[name].bucket.as_str()));
-    for (name, bucket) in scope.sites.iter().zip(try_join_all(buckets).await?) {
+    for (name, bucket) in scope.sites.iter().zip(buckets) {
         let site = &config.sites[name];
         let refusal = site::plan::refusal(name, site, &bucket);
         found.findings.push(Finding { what: format!("site `{name}`: bucket `{}`", site.bucket), refusal });

@@ -11,10 +11,11 @@ use crate::docker::{self, Engine};
 use crate::event::{Events, Outcome, Step};
 use crate::image;
 use crate::journal::{Journal, JournalError, Live, Record};
-use crate::model::{Exit, Failure, ImageUri, ReleaseId, Stage, UnitName};
+use crate::model::{Exit, Failure, ImageUri, ObjectKey, ReleaseId, Stage, UnitName};
 use crate::plan::{self, Plan};
 use crate::probe;
 use crate::site;
+use crate::site::plan::SitePlan;
 
 use super::{Request, Stop, build, commit, preflight, scope};
 
@@ -29,9 +30,24 @@ pub struct World {
     pub(super) probe: probe::Client,
     pub(super) root: PathBuf,
     pub(super) caller: String,
+    /// The entity tags of what `assets` has uploaded, by site.
+    pub(super) etags: Etags,
 }
 
+/// Entity tags by site and key.
+pub(super) type Etags = BTreeMap<UnitName, BTreeMap<ObjectKey, String>>;
+
 impl World {
+    /// Keeps what a later `publish` on another machine writes into the manifest.
+    pub(super) async fn save_etags(&self, release: &ReleaseId) -> Result<(), Failure> {
+        match &self.journal {
+            Some(journal) => {
+                journal.set_etags(release, &self.etags).await.map_err(|error| unwritable(error, "entity tags", Some(Stage::Assets)))
+            }
+            None => Ok(()),
+        }
+    }
+
     pub(super) async fn save_plan(&self, release: &ReleaseId, plan: &Plan) -> Result<(), Failure> {
         match &self.journal {
             // A later stage's own plan must not hide what `publish` goes by.
@@ -143,12 +159,19 @@ pub(super) async fn prepare(
         plan = plan::draw(config, &observed)?;
     }
     if let Some(saved) = saved {
-        plan = plan::publishing(config, &observed, plan, saved, &scope.sites);
+        let going_on = going_on(config, journal.as_ref(), &scope.sites, saved.sites.clone()).await?;
+        plan = plan::publishing(config, &observed, plan, Plan { sites: going_on, ..saved });
     }
+    let etags = match (&journal, release) {
+        (Some(journal), Some(id)) if stages == [Stage::Publish] => {
+            journal.etags(id).await.map_err(|error| unreadable(error, "entity tags"))?.unwrap_or_default()
+        }
+        _ => Etags::new(),
+    };
     let engine = if plan.needs_engine() { Some(engine(events).await?) } else { None };
     let probe =
         probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
-    Ok((World { aws, journal, live, record, engine, probe, root, caller: connected.caller }, plan))
+    Ok((World { aws, journal, live, record, engine, probe, root, caller: connected.caller, etags }, plan))
 }
 
 /// Looks for all that is needed, and refuses if any of it is missing or wrong.
@@ -191,6 +214,23 @@ async fn remembered(journal: Option<&Journal>, release: Option<&ReleaseId>, serv
     Err(failure.hint("take the id that an earlier stage has printed; without --release the stage begins a release of its own"))
 }
 
+/// The sites of a saved plan that are still to be published.
+async fn going_on(
+    config: &Config,
+    journal: Option<&Journal>,
+    chosen: &BTreeSet<UnitName>,
+    saved: BTreeMap<UnitName, SitePlan>,
+) -> Result<BTreeMap<UnitName, SitePlan>, Failure> {
+    let mut sites = BTreeMap::new();
+    for (name, plan) in saved.into_iter().filter(|(name, _)| chosen.contains(name)) {
+        let live = site::observe::published(journal, &name, &config.sites[&name]).await?;
+        if let Some(plan) = site::plan::go_on(&name, plan, live.as_ref())? {
+            sites.insert(name, plan);
+        }
+    }
+    Ok(sites)
+}
+
 type BuiltSites = BTreeMap<UnitName, (site::scan::Output, site::plan::Observed)>;
 
 /// Builds the sites side by side, and looks at what is live of each.
@@ -205,7 +245,7 @@ async fn sites(
     let config = &request.project.config;
     let each = names.iter().map(|name| async move {
         let site = &config.sites[name];
-        let manifest = site::observe::published(journal, name).await?;
+        let manifest = site::observe::published(journal, name, site).await?;
         let (output, inputs) = build::site(request, name, site, manifest.as_ref(), events).await?;
         let observed = site::observe::live(aws, manifest, name, site, &output, request.look).await?;
         Ok((name.clone(), (output, site::plan::Observed { inputs, ..observed })))

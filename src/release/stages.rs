@@ -12,6 +12,7 @@ use crate::service::plan::Action;
 use crate::site::plan::Manifest;
 use crate::{cdn, image, migration, service, site};
 
+use super::prepare::Etags;
 use super::{Stop, World, prepare};
 
 /// Runs one stage of the plan.
@@ -24,7 +25,11 @@ pub(super) async fn run(
     stop: &Stop,
 ) -> Result<(), Failure> {
     match stage {
-        Stage::Assets => stop.or("the stage `assets`", assets(world, plan, events)).await,
+        Stage::Assets => {
+            let etags = stop.or("the stage `assets`", assets(world, plan, events)).await?;
+            world.etags = etags;
+            if plan.stages.contains(&Stage::Publish) { Ok(()) } else { world.save_etags(&record.release).await }
+        }
         Stage::Images => {
             let images = stop.or("the stage `images`", images(world, plan, events)).await?;
             record.images.extend(images);
@@ -42,10 +47,13 @@ fn first<T>(results: Vec<Result<T, Failure>>) -> Result<Vec<T>, Failure> {
     results.into_iter().collect()
 }
 
-async fn assets(world: &World, plan: &Plan, events: &Events) -> Result<(), Failure> {
+async fn assets(world: &World, plan: &Plan, events: &Events) -> Result<Etags, Failure> {
     let sites = plan.sites.iter().filter(|(_, site)| !site.is_empty());
-    let all = sites.map(|(name, site)| site::execute::assets(&world.aws, world.journal.as_ref(), &world.root, name, site, events));
-    first(join_all(all).await).map(drop)
+    let all = sites.map(|(name, site)| async move {
+        let etags = site::execute::assets(&world.aws, world.journal.as_ref(), &world.root, name, site, events).await?;
+        Ok((name.clone(), etags))
+    });
+    first(join_all(all).await).map(|etags| etags.into_iter().collect())
 }
 
 async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(UnitName, ImageUri)>, Failure> {
@@ -149,17 +157,20 @@ async fn publish(world: &World, plan: &Plan, record: &Record, events: &Events) -
     let todo: Vec<_> = plan.sites.iter().filter(|(_, site)| !site.is_empty()).collect();
     let (aws, journal, root) = (&world.aws, world.journal.as_ref(), &world.root);
     let all = todo.iter().map(|(name, site)| async move {
-        let manifest = site::execute::publish(aws, journal, root, name, site, events).await?;
-        say_live(journal, record, name, &manifest).await?;
+        let etags = world.etags.get(*name);
+        let manifest = site::execute::publish(aws, journal, root, name, site, etags, events).await?;
         Ok((*name, *site, manifest))
     });
-    let published = first(join_all(all).await);
+    let published = join_all(all).await;
     // What is new in the buckets has to reach the edges also where another site failed.
     let all =
         plan.invalidations.iter().map(|(id, invalidation)| cdn::execute::invalidate(&world.aws, &record.release, id, invalidation, events));
-    let invalidated = first(join_all(all).await);
-    let published = published?;
-    invalidated?;
+    first(join_all(all).await)?;
+    // Only now: what is not said to be live is written and invalidated again by the next run.
+    for (name, _, manifest) in published.iter().flatten() {
+        say_live(journal, record, name, manifest).await?;
+    }
+    let published = first(published)?;
     for (name, check) in &plan.checks {
         let index = plan.sites.get(name).and_then(|site| site.index()).and_then(|(_, file)| file.sha256);
         if let Some(index) = index {

@@ -57,7 +57,8 @@ pub async fn roll(
 /// Registers the next revision and tells the service to run it.
 async fn start(aws: &Aws, name: &UnitName, plan: &ServicePlan, image: &ImageUri) -> Result<(String, String), Failure> {
     let failed = |error: AwsError| {
-        let hint = error.hint().unwrap_or_else(|| format!("`{}` serves as before; run the same command again", short(&plan.from)));
+        let cure = error.hint().unwrap_or_else(|| "run the same command again".to_owned());
+        let hint = format!("`{}` serves as before; {cure}", short(&plan.from));
         Failure::new(Exit::RolledBack, format!("service `{name}`: starting the rollout failed")).because(error).hint(hint)
     };
     let base = aws.task_definition(&plan.from).await.map_err(failed)?;

@@ -16,10 +16,10 @@ use crate::model::{Exit, Failure, Headers, ObjectKey, Sha256, Stage, UnitName};
 use crate::probe;
 
 use super::plan::{Change, Kept, Manifest, SitePlan, Write};
-use super::retention::Retained;
+use super::retention::{Prune, Retained, Why};
 
-/// How many requests are under way at a time: 64 at 30 ms stay below S3's 3,500 writes a second for a prefix.
-const AT_ONCE: usize = 64;
+/// How many requests are under way at a time: 96 at 30 ms stay below S3's 3,500 writes a second for a prefix.
+const AT_ONCE: usize = 96;
 /// From this size on a file is uploaded in parts, 64 MiB of it in memory at most.
 const BIG: u64 = 64 * 1024 * 1024;
 /// So many KiB of bodies may be in memory at a time.
@@ -36,24 +36,28 @@ pub async fn assets(
     name: &UnitName,
     plan: &SitePlan,
     events: &Events,
-) -> Result<(), Failure> {
+) -> Result<BTreeMap<ObjectKey, String>, Failure> {
     let step = Step::of(Stage::Assets, name, "upload");
     events
         .step(step.clone(), async {
             let total = plan.upload.iter().map(|write| write.size).sum();
             let done = AtomicU64::new(0);
             let say = |write: &Write| events.progress(&step, done.fetch_add(write.size, Ordering::Relaxed) + write.size, total, "B");
-            each(&plan.upload, |write| async {
-                put_live(aws, root, plan, write).await.map_err(|error| failed(name, Exit::Assets, "upload", &write.key, error))?;
+            let uploads = each(&plan.upload, |write| async {
+                let etag = put_live(aws, root, plan, write).await;
+                let etag = etag.map_err(|error| failed(name, Exit::Assets, "upload", &write.key, error))?;
                 say(write);
-                Ok(())
-            })
-            .await?;
-            if let Some(journal) = journal {
-                keep(aws, journal, root, name, plan).await?;
-            }
+                Ok((write.key.clone(), super::observe::unquoted(&etag)))
+            });
+            let kept = async {
+                match journal {
+                    Some(journal) => keep(aws, journal, root, name, plan).await,
+                    None => Ok(()),
+                }
+            };
+            let (etags, ()) = futures_util::future::try_join(uploads, kept).await?;
             let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Done };
-            Ok(((), outcome, format!("{} new, {} unchanged", plan.upload.len(), plan.unchanged)))
+            Ok((etags.into_iter().collect(), outcome, format!("{} new, {} unchanged", plan.upload.len(), plan.unchanged)))
         })
         .await
 }
@@ -61,8 +65,8 @@ pub async fn assets(
 /// Keeps bodies by their digest: the old ones for the way back, the new ones for `publish` on another machine.
 async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: &SitePlan) -> Result<(), Failure> {
     let failed = |key: &dyn std::fmt::Display, error| failed(name, Exit::Assets, "keep", key, error);
-    let kept: Vec<&Kept> = plan.keep.iter().collect();
-    stream::iter(kept)
+    let kept: BTreeMap<Sha256, &Kept> = plan.keep.iter().map(|kept| (kept.sha256, kept)).collect();
+    stream::iter(kept.into_values())
         .map(Ok)
         .try_for_each_concurrent(AT_ONCE, |kept| async move {
             let to = journal.body_key(&kept.sha256);
@@ -75,7 +79,10 @@ async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: 
             Ok(())
         })
         .await?;
-    let new: Vec<Write> = plan.publish.iter().filter(|write| write.change != Change::Headers).cloned().collect();
+    // Equal bodies are one.
+    let bodies: BTreeMap<Sha256, &Write> =
+        plan.publish.iter().filter(|write| write.change != Change::Headers).map(|write| (write.sha256, write)).collect();
+    let new: Vec<Write> = bodies.into_values().cloned().collect();
     each(&new, |write| async {
         let to = journal.body_key(&write.sha256);
         let condition = if write.size < BIG {
@@ -92,6 +99,7 @@ async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: 
         }
     })
     .await
+    .map(|_: Vec<()>| ())
 }
 
 fn body_headers() -> Headers {
@@ -100,7 +108,7 @@ fn body_headers() -> Headers {
 
 /// Overwrites what is live, in the plan's order: nothing that a page names comes after the page. Returns the manifest of what is live.
 ///
-/// With a journal the bodies come from the state, by server-side copies; without one from the build's output on this machine.
+/// `etags` are those of what `assets` has uploaded. With a journal the bodies come from the state, by server-side copies; without one from the build's output on this machine.
 ///
 /// # Errors
 /// [`Exit::Publish`]; the message says how many of the files are new.
@@ -110,12 +118,18 @@ pub async fn publish(
     root: &Path,
     name: &UnitName,
     plan: &SitePlan,
+    etags: Option<&BTreeMap<ObjectKey, String>>,
     events: &Events,
 ) -> Result<Manifest, Failure> {
     let step = Step::of(Stage::Publish, name, "publish");
     events
         .step(step.clone(), async {
             let mut manifest = plan.manifest.clone();
+            for (key, etag) in etags.into_iter().flatten() {
+                if let Some(file) = manifest.files.get_mut(key) {
+                    file.etag = Some(etag.clone());
+                }
+            }
             // Until it is deleted, it is there.
             manifest.retained.extend(plan.prune.iter().map(|prune| (prune.key.clone(), prune.file.clone())));
             let total = plan.publish.len() as u64;
@@ -136,7 +150,7 @@ pub async fn publish(
                 }
             }
             let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Done };
-            Ok((manifest, outcome, format!("{total} files")))
+            Ok((manifest, outcome, if total == 1 { "1 file".to_owned() } else { format!("{total} files") }))
         })
         .await
 }
@@ -177,23 +191,30 @@ async fn overwrite(aws: &Aws, journal: Option<&Journal>, root: &Path, plan: &Sit
 pub async fn prune(aws: &Aws, name: &UnitName, plan: &SitePlan, events: &Events) -> BTreeMap<ObjectKey, Retained> {
     let step = Step::of(Stage::Publish, name, "prune");
     let all = async {
-        let deleted = plan.prune.iter().map(|prune| async move {
-            let etag = prune.file.etag.as_deref();
-            (prune, aws.delete_object_if(&plan.bucket, prune.key.as_str(), etag).await)
-        });
-        let deleted: Vec<_> = stream::iter(deleted).buffer_unordered(AT_ONCE).collect().await;
         let mut left = BTreeMap::new();
         let (mut gone, mut changed) = (0, 0);
-        for (prune, result) in deleted {
-            match result {
-                Ok(Deleted::Gone | Deleted::Absent) => gone += 1,
-                // Someone else has written it since: it is theirs now.
-                Ok(Deleted::Changed) => changed += 1,
-                Err(error) => {
-                    if left.is_empty() {
-                        events.note(format!("{name}: `{}` could not be deleted: {error}", prune.key));
+        // A page that is still there must not name a file that is gone already.
+        let (pages, files): (Vec<&Prune>, Vec<&Prune>) = plan.prune.iter().partition(|prune| prune.why == Why::RemovedPage);
+        for rank in [pages, files] {
+            if !left.is_empty() {
+                left.extend(rank.into_iter().map(|prune| (prune.key.clone(), prune.file.clone())));
+                continue;
+            }
+            let deleted = rank.into_iter().map(|prune| async move {
+                (prune, aws.delete_object_if(&plan.bucket, prune.key.as_str(), prune.file.etag.as_deref()).await)
+            });
+            let deleted: Vec<_> = stream::iter(deleted).buffer_unordered(AT_ONCE).collect().await;
+            for (prune, result) in deleted {
+                match result {
+                    Ok(Deleted::Gone | Deleted::Absent) => gone += 1,
+                    // Someone else has written it since: it is theirs now.
+                    Ok(Deleted::Changed) => changed += 1,
+                    Err(error) => {
+                        if left.is_empty() {
+                            events.note(format!("{name}: `{}` could not be deleted: {error}", prune.key));
+                        }
+                        left.insert(prune.key.clone(), prune.file.clone());
                     }
-                    left.insert(prune.key.clone(), prune.file.clone());
                 }
             }
         }
@@ -205,10 +226,10 @@ pub async fn prune(aws: &Aws, name: &UnitName, plan: &SitePlan, events: &Events)
 }
 
 /// Runs `work` on each write, many at a time, as long as their bodies together fit the memory that is set apart for them.
-async fn each<'a, W, F>(writes: &'a [Write], work: W) -> Result<(), Failure>
+async fn each<'a, W, F, T>(writes: &'a [Write], work: W) -> Result<Vec<T>, Failure>
 where
     W: Fn(&'a Write) -> F + Copy,
-    F: Future<Output = Result<(), Failure>>,
+    F: Future<Output = Result<T, Failure>>,
 {
     let room = &Semaphore::new(ROOM_KIB as usize);
     let all = writes.iter().map(|write| async move {
@@ -217,7 +238,7 @@ where
         let _held = room.acquire_many(weight).await;
         work(write).await
     });
-    stream::iter(all).buffer_unordered(AT_ONCE).try_collect::<()>().await
+    stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await
 }
 
 /// What can go wrong with one file.

@@ -18,6 +18,8 @@ const LOCKFILES: &[&str] =
     &["package-lock.json", "npm-shrinkwrap.json", "pnpm-lock.yaml", "pnpm-workspace.yaml", "yarn.lock", "bun.lock", "bun.lockb"];
 
 /// Variables that differ from run to run and from machine to machine, and say nothing about what is built.
+///
+/// What names the commit counts: a page may show it.
 const VOLATILE: &[&str] = &[
     "_",
     "PWD",
@@ -33,20 +35,42 @@ const VOLATILE: &[&str] = &[
     "SHELL",
     "TMPDIR",
     "PATH",
-    "WORKSPACE",
-    "EXECUTOR_NUMBER",
-    "NODE_NAME",
-    "NODE_LABELS",
-    "STAGE_NAME",
     "TERM_PROGRAM",
     "COLORTERM",
     "LS_COLORS",
     "WINDLASS_CONFIG",
     "WINDLASS_ENV",
+    "WORKSPACE",
+    "WORKSPACE_TMP",
+    "EXECUTOR_NUMBER",
+    "NODE_NAME",
+    "NODE_LABELS",
+    "STAGE_NAME",
+    "BUILD_ID",
+    "BUILD_NUMBER",
+    "BUILD_URL",
+    "BUILD_TAG",
+    "BUILD_DISPLAY_NAME",
+    "JOB_NAME",
+    "JOB_BASE_NAME",
+    "JOB_URL",
+    "JOB_DISPLAY_URL",
+    "GIT_PREVIOUS_COMMIT",
+    "GIT_PREVIOUS_SUCCESSFUL_COMMIT",
+    "CODEBUILD_BUILD_ARN",
+    "CODEBUILD_BUILD_ID",
+    "CODEBUILD_BUILD_NUMBER",
+    "CODEBUILD_START_TIME",
+    "CODEBUILD_LOG_PATH",
+    "CODEBUILD_SRC_DIR",
+    "CODEBUILD_AUTH_TOKEN",
+    "CODEBUILD_LAST_EXIT",
+    "CODEBUILD_EXECUTION_ROLE_BUILD",
+    "CODEBUILD_GOPATH",
 ];
-/// The same, by how their names begin: session managers, CodeBuild, Jenkins.
+/// The same, by how their names begin: what session managers and Jenkins set.
 const VOLATILE_PREFIXES: &[&str] =
-    &["XDG_", "SSH_", "DBUS_", "CODEBUILD_", "BUILD_", "JENKINS_", "HUDSON_", "JOB_", "RUN_", "GIT_", "CI_", "GITHUB_", "INVOCATION_"];
+    &["XDG_", "SSH_", "DBUS_", "JENKINS_", "HUDSON_", "RUN_ARTIFACTS_", "RUN_CHANGES_", "RUN_TESTS_", "RUN_DISPLAY_"];
 
 /// Those of a build's variables that may decide what it builds: all but the ones that differ from run to run.
 #[must_use]

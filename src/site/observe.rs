@@ -64,15 +64,15 @@ fn openness(exposure: &Exposure) -> Openness {
     }
 }
 
-/// What the record says is live of a site.
+/// What the record says is live of a site, where it is published now.
 ///
 /// # Errors
 /// AWS fails, or the state is unreadable.
-pub async fn published(journal: Option<&Journal>, name: &UnitName) -> Result<Option<Manifest>, Failure> {
+pub async fn published(journal: Option<&Journal>, name: &UnitName, site: &Site) -> Result<Option<Manifest>, Failure> {
     let Some(journal) = journal else { return Ok(None) };
     let published: Option<Published<Manifest>> =
         journal.site(name).await.map_err(|error| failed(error, format!("site `{name}`: reading its manifest failed")))?;
-    Ok(published.map(|published| published.manifest))
+    Ok(published.map(|published| published.manifest).filter(|manifest| manifest.place == super::plan::place(site)))
 }
 
 /// Finds what is live of a site: from the last release's `manifest` and, for keys that it does not name, from the bucket itself.

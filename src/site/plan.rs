@@ -107,6 +107,9 @@ pub struct Manifest {
     /// The number of the release, from 1: how many have published this site.
     #[serde(default)]
     pub number: u64,
+    /// Where it is live: `BUCKET/PREFIX`. A site that moves is published anew.
+    #[serde(default)]
+    pub place: String,
     /// The digest of all that its build was made of, if windlass built it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Sha256>,
@@ -210,7 +213,12 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         unchanged: 0,
         left_out: output.left_out.iter().map(|(path, reason)| LeftOut { path: path.clone(), reason: (*reason).to_owned() }).collect(),
         changed_paths: Vec::new(),
-        manifest: Manifest { inputs: observed.inputs, fingerprinted: output.fingerprinted.clone(), ..Manifest::default() },
+        manifest: Manifest {
+            place: place(site),
+            inputs: observed.inputs,
+            fingerprinted: output.fingerprinted.clone(),
+            ..Manifest::default()
+        },
     };
     for file in &output.files {
         let key = key(site, &file.path).map_err(|failure| failure.hint(format!("shorten the path of `{}` (site `{name}`)", file.path)))?;
@@ -249,6 +257,28 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
     }
     plan.changed_paths.sort();
     Ok(plan)
+}
+
+/// Where a site is published: `BUCKET/PREFIX`.
+#[must_use]
+pub fn place(site: &Site) -> String {
+    format!("{}/{}", site.bucket, site.prefix)
+}
+
+/// Goes on with a saved plan, now that `live` is what is live: `None` if that is done already.
+///
+/// # Errors
+/// [`Exit::Older`] if another release has been published since the plan was drawn.
+pub fn go_on(name: &UnitName, saved: SitePlan, live: Option<&Manifest>) -> Result<Option<SitePlan>, Failure> {
+    let Some(live) = live.filter(|live| live.number >= saved.manifest.number) else { return Ok(Some(saved)) };
+    let content = |manifest: &Manifest| -> Vec<_> {
+        manifest.files.iter().map(|(key, file)| (key.clone(), file.sha256, file.headers.clone())).collect()
+    };
+    if live.number == saved.manifest.number && content(live) == content(&saved.manifest) {
+        return Ok(None);
+    }
+    let failure = Failure::new(Exit::Older, format!("site `{name}`: another release has been published since this one was planned"));
+    Err(failure.hint("nothing was changed; release the commit that is wanted anew, or roll back to this one"))
 }
 
 /// The output of the build that a manifest was made of, for a site that does not have to be built again; `None` if a file of it is
