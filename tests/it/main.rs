@@ -1,0 +1,39 @@
+//! The real binary against a local cloud: what it does, what it says, and with which exit code it ends.
+
+#[cfg(test)]
+mod bad_input;
+#[cfg(test)]
+mod cli;
+#[cfg(test)]
+mod engine;
+#[cfg(test)]
+mod preflight;
+#[cfg(test)]
+mod release;
+#[cfg(test)]
+mod secrets;
+#[cfg(test)]
+mod shop;
+#[cfg(test)]
+mod site;
+#[cfg(test)]
+mod site_build;
+#[cfg(test)]
+mod site_faults;
+#[cfg(test)]
+mod stages;
+#[cfg(test)]
+#[path = "../support/mod.rs"]
+mod support;
+
+/// A file that nobody declares is compiled by nobody, and its tests pass by not running.
+#[test]
+fn every_file_here_is_declared() {
+    let declared = include_str!("main.rs");
+    for entry in std::fs::read_dir(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/it")).unwrap() {
+        let path = entry.unwrap().path();
+        let name = path.file_stem().unwrap().to_str().unwrap();
+        let is_module = path.extension().is_some_and(|extension| extension == "rs") && name != "main";
+        assert!(!is_module || declared.contains(&format!("\nmod {name};\n")), "`mod {name};` is missing in tests/it/main.rs");
+    }
+}

@@ -1,0 +1,64 @@
+//! A secret that the program was given is in nothing that it prints and nothing that it keeps.
+
+use crate::shop::Shop;
+use crate::support::scene::Outcome;
+
+const KEY: &str = "wJalrXUtnFEMI-K7MDENG-bPxRfiCYEXAMPLEKEY";
+const TOKEN: &str = "npm-7f3c1e9ab2d84560";
+
+async fn shop(name: &str, build: &str) -> Shop {
+    let mut shop = Shop::site(name).await;
+    shop.scene.set("AWS_SECRET_ACCESS_KEY", KEY);
+    shop.scene.set("NPM_TOKEN", TOKEN);
+    shop.configure("prebuilt: true", &format!("build: {build}\n    env: {{REGISTRY_TOKEN: \"${{NPM_TOKEN}}\"}}"));
+    shop
+}
+
+#[track_caller]
+fn assert_silent(outcome: &Outcome) {
+    for (stream, text) in [("stdout", &outcome.stdout), ("stderr", &outcome.stderr)] {
+        for secret in [KEY, TOKEN] {
+            assert!(!text.contains(secret), "{secret} is on {stream}:\n{text}");
+        }
+    }
+}
+
+async fn assert_not_kept(shop: &Shop) {
+    let keys = shop.keys("state").await;
+    assert!(!keys.is_empty());
+    for key in keys {
+        let object = shop.seed.s3().get_object().bucket(format!("{}-state", shop.name)).key(&key).send().await.unwrap();
+        let body = String::from_utf8_lossy(&object.body.collect().await.unwrap().to_vec()).into_owned();
+        assert!(!body.contains(KEY) && !body.contains(TOKEN), "a secret is in {key}");
+    }
+}
+
+#[tokio::test]
+async fn a_secret_that_a_build_prints_is_masked() {
+    let shop = shop("secret-printed", "\"env; echo token is $NPM_TOKEN >&2\"").await;
+    for arguments in [&["plan"][..], &["plan", "--format", "json"], &["release", "--format", "json"], &["status"], &["verify"]] {
+        let outcome = shop.run(arguments).expect(0);
+        assert_silent(&outcome);
+        assert!(!arguments.contains(&"release") || outcome.stdout.contains("token is ***"), "{}", outcome.stdout);
+    }
+    assert_not_kept(&shop).await;
+}
+
+#[tokio::test]
+async fn a_secret_that_a_failing_build_prints_is_masked() {
+    let shop = shop("secret-failing", "\"echo denied for $NPM_TOKEN; exit 1\"").await;
+    let human = shop.run(&["release"]).expect(20);
+    assert!(human.stderr.contains("denied for ***"), "{}", human.stderr);
+    assert_silent(&human);
+    assert_silent(&shop.run(&["release", "--format", "json"]).expect(20));
+}
+
+#[tokio::test]
+async fn a_secret_in_the_build_command_is_masked() {
+    let shop = shop("secret-command", "\"echo ${NPM_TOKEN} > /dev/null\"").await;
+    assert_silent(&shop.run(&["plan"]).expect(0));
+    assert_silent(&shop.run(&["release", "--format", "json"]).expect(0));
+    assert_not_kept(&shop).await;
+    shop.configure("> /dev/null", "> /dev/null; exit 1");
+    assert_silent(&shop.run(&["release", "--format", "json"]).expect(20));
+}

@@ -1,0 +1,282 @@
+//! A site is published without a moment in which a page names what is not there, and nothing is written twice.
+
+use std::time::{Duration, SystemTime};
+
+use insta::assert_snapshot;
+
+use crate::shop::{Shop, asset};
+
+#[tokio::test]
+async fn a_first_release_uploads_what_pages_name_before_the_pages() {
+    let shop = Shop::site("site-first").await;
+    let outcome = shop.release();
+    let written = shop.written();
+    let mut assets = written[..2].to_vec();
+    assets.sort();
+    assert_eq!(assets, [format!("s3:PutObject {}", asset(1)), "s3:PutObject robots.txt".to_owned()]);
+    assert_eq!(written[2..], ["s3:CopyObject about/index.html", "s3:CopyObject index.html"]);
+    let all = shop.proxy.writes();
+    let at = |wanted: &str| all.iter().position(|request| format!("{} {}", request.operation, request.path).starts_with(wanted)).unwrap();
+    assert!(at("s3:CopyObject /site-first-web/index.html") < at("cloudfront:CreateInvalidation"));
+    assert_eq!(shop.invalidated(), ["/", "/about/", "/about/index.html", "/index.html"]);
+    assert_snapshot!(shop.redacted(&outcome.stdout), @"released [release]");
+    assert_snapshot!(shop.redacted(&outcome.stderr), @r"
+    prepare     account check: 000000000000 in us-east-1, as arn:aws:iam::000000000000:root ([time])
+    prepare     resources look for: 3 are there ([time])
+    release     [release] of commit [commit]
+    assets      web upload: 2 new, 0 unchanged ([time])
+    images      nothing to do
+    migrations  nothing to do
+    services    nothing to do
+    publish     web publish: 2 files ([time])
+    publish     [distribution] invalidate: / /about/ /about/index.html /index.html (invalidation [id]) ([time])
+    publish     web check: https://[domain]/ and 1 files that it names ([time])
+    ");
+}
+
+#[tokio::test]
+async fn every_file_is_served_as_what_it_is() {
+    let shop = Shop::site("site-headers").await;
+    shop.scene.write("dist/icon.svg", "<svg/>").write("dist/assets/look-0a1b2c3d.css.br", "x").write("dist/sw.js", "");
+    shop.release();
+    let mut served = Vec::new();
+    for key in shop.keys("web").await {
+        let head = shop.head(&key).await.unwrap();
+        let encoding = head.content_encoding().map_or(String::new(), |encoding| format!(", {encoding}"));
+        served.push(format!("{key}: {}, {}{encoding}", head.content_type().unwrap(), head.cache_control().unwrap()));
+    }
+    assert_snapshot!(served.join("\n"), @r"
+    about/index.html: text/html; charset=utf-8, public, max-age=0, must-revalidate
+    assets/app-00000001.js: text/javascript; charset=utf-8, public, max-age=31536000, immutable
+    assets/look-0a1b2c3d.css.br: text/css; charset=utf-8, public, max-age=31536000, immutable, br
+    icon.svg: image/svg+xml, public, max-age=300
+    index.html: text/html; charset=utf-8, public, max-age=0, must-revalidate
+    robots.txt: text/plain; charset=utf-8, public, max-age=0, must-revalidate
+    sw.js: text/javascript; charset=utf-8, public, max-age=0, must-revalidate
+    ");
+}
+
+#[tokio::test]
+async fn a_second_release_of_the_same_commit_writes_nothing_and_says_so() {
+    let shop = Shop::site("site-second").await;
+    shop.release();
+    let outcome = shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+    assert_snapshot!(shop.redacted(&outcome.stdout), @"nothing to do: [commit] is what is live");
+    // Neither does a copy of the same files, with other times.
+    let index = std::fs::File::options().write(true).open(shop.scene.project().join("dist/index.html")).unwrap();
+    index.set_modified(SystemTime::now() + Duration::from_hours(1)).unwrap();
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+}
+
+#[tokio::test]
+async fn releases_within_one_second_have_records_of_their_own() {
+    let shop = Shop::site("site-records").await;
+    for version in 1..=4 {
+        shop.build(version);
+        shop.release();
+    }
+    let records = shop.keys("state").await.into_iter().filter(|key| key.contains("/releases/"));
+    assert_eq!(records.count(), 4);
+}
+
+#[tokio::test]
+async fn a_plan_writes_nothing_and_is_the_same_each_time() {
+    let shop = Shop::site("site-plan").await;
+    let plan = |code| {
+        let text = shop.run(&["plan"]).expect(0).stdout;
+        assert_eq!(shop.proxy.written(), [""; 0]);
+        let json = shop.run(&["plan", "--format", "json", "--detailed-exitcode"]).expect(code).stdout;
+        assert_eq!(json, shop.run(&["plan", "--format", "json", "--detailed-exitcode"]).expect(code).stdout);
+        assert_eq!(shop.proxy.written(), [""; 0]);
+        (text, json)
+    };
+    let (before, json) = plan(3);
+    assert_snapshot!(shop.redacted(&before), @r"
+    shop: commit [commit], account 000000000000 in us-east-1
+
+    assets:
+      web: dist to s3://site-plan-web: 2 files to upload (19 B), 0 unchanged
+        fingerprints by the form of the names; what is live by the bucket's listing
+        + assets/app-00000001.js  15 B, text/javascript; charset=utf-8, public, max-age=31536000, immutable
+        + robots.txt  4 B, text/plain; charset=utf-8, public, max-age=0, must-revalidate
+
+    images: nothing to do
+
+    migrations: nothing to do
+
+    services: nothing to do
+
+    publish:
+      web: 2 files to publish, in this order (158 B)
+        + about/index.html  79 B, text/html; charset=utf-8, public, max-age=0, must-revalidate
+        + index.html  79 B, text/html; charset=utf-8, public, max-age=0, must-revalidate
+      invalidate in [distribution]: / /about/ /about/index.html /index.html
+      check web at https://[domain]/
+    ");
+    // What it names is what the release then writes.
+    shop.release();
+    let json: serde_json::Value = serde_json::from_str(&json).unwrap();
+    let planned = ["upload", "publish"].iter().flat_map(|list| json["sites"]["web"][list].as_array().unwrap());
+    let mut planned: Vec<_> = planned.map(|write| write["key"].as_str().unwrap().to_owned()).collect();
+    let mut written: Vec<_> = shop.written().iter().filter_map(|write| Some(write.split_once(' ')?.1.to_owned())).collect();
+    planned.sort();
+    written.sort();
+    assert_eq!(planned, written);
+    let (after, _) = plan(0);
+    assert_snapshot!(shop.redacted(&after), @r"
+    shop: commit [commit], account 000000000000 in us-east-1
+
+    assets: nothing to do
+      web: 4 files live already, as they should be
+
+    images: nothing to do
+
+    migrations: nothing to do
+
+    services: nothing to do
+
+    publish: nothing to do
+
+    nothing to do: what is live is what was built
+    ");
+}
+
+#[tokio::test]
+async fn a_changed_file_is_the_only_one_that_is_written() {
+    let shop = Shop::site("site-change").await;
+    shop.release();
+    shop.scene.write("dist/robots.txt", "User-agent: *\n");
+    shop.release();
+    assert_eq!(shop.written(), ["s3:CopyObject robots.txt"]);
+    assert_eq!(shop.invalidated(), ["/robots.txt"]);
+    let elsewhere = shop.proxy.writes().into_iter().filter(|request| request.operation.starts_with("s3:"));
+    let elsewhere = elsewhere.filter(|request| !request.path.starts_with("/site-change-web/"));
+    assert!(
+        elsewhere.clone().count() > 0 && elsewhere.clone().all(|request| request.path.starts_with("/site-change-state/windlass/shop/"))
+    );
+    assert_eq!(shop.body("robots.txt").await.unwrap(), "User-agent: *\n");
+}
+
+#[tokio::test]
+async fn a_header_rule_alone_is_a_copy_without_a_body() {
+    let shop = Shop::site("site-rule").await;
+    shop.release();
+    shop.configure("prebuilt: true", "prebuilt: true\n    headers: [{match: \"about/**\", cache_control: \"public, max-age=60\"}]");
+    shop.release();
+    assert_eq!(shop.written(), ["s3:CopyObject about/index.html"]);
+    assert!(shop.proxy.writes().iter().all(|request| !request.body.contains("<!doctype html>")));
+    let head = shop.head("about/index.html").await.unwrap();
+    assert_eq!((head.cache_control(), head.content_type()), (Some("public, max-age=60"), Some("text/html; charset=utf-8")));
+    assert_eq!(shop.body("about/index.html").await, shop.body("index.html").await);
+}
+
+#[tokio::test]
+async fn what_must_not_be_public_stays_behind() {
+    let shop = Shop::site("site-private").await;
+    shop.scene.write("dist/.env", "KEY=x").write("dist/.env.production", "KEY=x").write("dist/assets/app-00000001.js.map", "{}");
+    shop.scene.write("dist/.vite/manifest.json", r#"{"index.html": {"file": "assets/app-00000001.js"}}"#);
+    let said = shop.run(&["plan"]).expect(0).stdout;
+    assert_eq!(said.matches("\n    - ").count(), 4, "{said}");
+    shop.release();
+    let published = ["about/index.html", "assets/app-00000001.js", "index.html", "robots.txt"];
+    assert_eq!(shop.keys("web").await, published);
+    shop.configure("prebuilt: true", "prebuilt: true\n    source_maps: upload").release();
+    assert_eq!(shop.written(), ["s3:PutObject assets/app-00000001.js.map"]);
+}
+
+#[tokio::test]
+async fn two_sites_share_a_bucket_and_an_invalidation() {
+    let shop = Shop::site("site-two").await;
+    shop.add_docs();
+    shop.release();
+    assert!(shop.written().contains(&"s3:CopyObject docs/index.html".to_owned()), "{:?}", shop.written());
+    assert_eq!(shop.invalidated(), ["/", "/about/", "/about/index.html", "/docs/", "/docs/index.html", "/index.html"]);
+    assert_eq!(shop.proxy.written().iter().filter(|operation| *operation == "cloudfront:CreateInvalidation").count(), 1);
+    // One of them alone leaves the other as it is.
+    shop.build(2);
+    shop.scene.write("docs/dist/index.html", "<html>more docs");
+    shop.run(&["release", "docs"]).expect(0);
+    assert_eq!(shop.written(), ["s3:CopyObject docs/index.html"]);
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(1)));
+}
+
+#[tokio::test]
+async fn a_site_without_a_state_is_published_from_this_machine() {
+    let shop = Shop::site("site-stateless").await;
+    shop.configure("s3://site-stateless-state/windlass", "none");
+    shop.release();
+    assert_eq!(shop.written().last().unwrap(), "s3:PutObject index.html");
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+    shop.build(2);
+    shop.release();
+    assert_eq!(shop.written().len(), 4);
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(2)));
+    assert_eq!(shop.keys("state").await, [""; 0]);
+}
+
+#[tokio::test]
+async fn a_site_that_moves_to_another_bucket_is_uploaded_there() {
+    let (shop, other) = (Shop::site("site-moved").await, Shop::site("site-moved-2").await);
+    shop.release();
+    shop.configure("bucket: site-moved-web", "bucket: site-moved-2-web").configure(&shop.distribution, &other.distribution);
+    shop.release();
+    assert_eq!(other.keys("web").await, shop.keys("web").await);
+}
+
+#[tokio::test]
+async fn the_first_release_over_a_site_that_is_there_writes_only_what_differs() {
+    let shop = Shop::site("site-adopted").await;
+    shop.configure("s3://site-adopted-state/windlass", "none").release();
+    shop.configure("state: none", "state: s3://site-adopted-state/windlass");
+    shop.scene.write("dist/robots.txt", "User-agent: *\n");
+    shop.release();
+    assert_eq!(shop.written(), ["s3:CopyObject robots.txt"]);
+}
+
+#[tokio::test]
+async fn names_that_need_encoding_and_files_that_are_large_arrive_whole() {
+    let shop = Shop::site("site-names").await;
+    let large = "0123456789abcdef".repeat(9 << 16);
+    shop.scene.write("dist/ü #1+%.svg", "<svg/>").write("dist/a b/index.html", "<html>").write("dist/film.mp4", &large);
+    shop.release();
+    assert_eq!(shop.invalidated(), ["/", "/a%20b/", "/a%20b/index.html", "/about/", "/about/index.html", "/index.html"]);
+    assert_eq!(shop.body("ü #1+%.svg").await.unwrap(), "<svg/>");
+    assert_eq!(shop.head("film.mp4").await.unwrap().content_length().unwrap(), i64::try_from(large.len()).unwrap());
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+    shop.scene.write("dist/ü #1+%.svg", "<svg></svg>").write("dist/film.mp4", large.to_uppercase());
+    shop.release();
+    assert_eq!(shop.written().len(), 2);
+    assert_eq!(shop.invalidated(), ["/%C3%BC%20%231+%25.svg", "/film.mp4"]);
+    assert_eq!(shop.body("ü #1+%.svg").await.unwrap(), "<svg></svg>");
+    assert_eq!(shop.body("film.mp4").await.unwrap(), large.to_uppercase());
+}
+
+#[tokio::test]
+async fn a_configuration_elsewhere_is_the_root_of_its_paths() {
+    let shop = Shop::site("site-root").await;
+    shop.scene.run("sh", &["-c", "mkdir apps && mv windlass.yml dist apps"]).expect(0);
+    shop.run(&["release", "--config", "apps/windlass.yml"]).expect(0);
+    assert_eq!(shop.written().len(), 4);
+}
+
+#[tokio::test]
+async fn what_open_tabs_may_ask_for_stays_and_a_removed_page_goes() {
+    let shop = Shop::site("site-removed").await;
+    shop.release();
+    shop.build(2);
+    shop.scene.remove("dist/about/index.html");
+    let planned = shop.run(&["plan"]).expect(0).stdout;
+    assert!(planned.contains("about/index.html"), "{planned}");
+    shop.release();
+    let mut live = [&asset(1), &asset(2), "index.html", "robots.txt"];
+    live.sort_unstable();
+    assert_eq!(shop.keys("web").await, live);
+    assert_eq!(shop.written().last().unwrap(), "s3:DeleteObject about/index.html");
+    assert_eq!(shop.invalidated(), ["/", "/about/", "/about/index.html", "/index.html", "/robots.txt"]);
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+}

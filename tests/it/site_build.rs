@@ -1,0 +1,73 @@
+//! A site is built by its own command, which sees no credential, and only when something that it is made of has changed.
+
+use crate::shop::Shop;
+
+/// A shop whose build counts itself in its home.
+async fn shop(name: &str) -> Shop {
+    let shop = Shop::site(name).await;
+    shop.configure("prebuilt: true", "path: web\n    build: sh build.sh\n    env: {VITE_API: /api}");
+    shop.scene.write("web/build.sh", "echo >> $HOME/built\nmkdir -p dist\n(cat source; echo $VITE_API $VITE_MODE) > dist/index.html\n");
+    shop.scene.write("web/source", "<html>\n");
+    shop
+}
+
+fn builds(shop: &Shop) -> usize {
+    std::fs::read(shop.scene.home().join("built")).unwrap_or_default().len()
+}
+
+#[tokio::test]
+async fn a_build_sees_its_own_variables_and_no_credentials() {
+    let mut shop = Shop::site("site-build").await;
+    shop.configure("prebuilt: true", "path: web\n    build: sh build.sh\n    env: {VITE_API: /api}");
+    shop.scene.write("web/build.sh", "env > seen\nmkdir -p dist\necho '<html>' > dist/index.html\n");
+    shop.scene.set("AWS_SESSION_TOKEN", "t");
+    shop.scene.set("ECS_CONTAINER_METADATA_URI_V4", "http://169.254.170.2/v4");
+    shop.scene.set("CI_JOB", "7");
+    shop.release();
+    let seen = std::fs::read_to_string(shop.scene.project().join("web/seen")).unwrap();
+    assert!(seen.contains("\nVITE_API=/api\n") && seen.contains("CI_JOB=7\n"), "{seen}");
+    assert!(!seen.lines().any(|line| line.starts_with("AWS_") || line.starts_with("ECS_")), "{seen}");
+    assert_eq!(shop.body("index.html").await.unwrap(), "<html>\n");
+}
+
+#[tokio::test]
+async fn a_site_is_built_again_when_something_of_it_has_changed() {
+    let mut shop = shop("build-again").await;
+    shop.release();
+    assert_eq!(builds(&shop), 1);
+    shop.release();
+    assert_eq!((builds(&shop), shop.proxy.written().len()), (1, 0));
+
+    shop.scene.write("web/source", "<html>2\n");
+    shop.release();
+    assert_eq!((builds(&shop), shop.body("index.html").await.unwrap().as_str()), (2, "<html>2\n/api\n"));
+    shop.configure("VITE_API: /api", "VITE_API: /v2");
+    shop.release();
+    assert_eq!((builds(&shop), shop.body("index.html").await.unwrap().as_str()), (3, "<html>2\n/v2\n"));
+    shop.scene.set("VITE_MODE", "dark");
+    shop.release();
+    assert_eq!((builds(&shop), shop.body("index.html").await.unwrap().as_str()), (4, "<html>2\n/v2 dark\n"));
+    shop.configure("sh build.sh", "sh build.sh && echo done");
+    shop.release();
+    assert_eq!(builds(&shop), 5);
+
+    shop.run(&["release", "--rebuild"]).expect(0);
+    assert_eq!((builds(&shop), shop.proxy.written().len()), (6, 0));
+    // What lies in the output and is not live was made by somebody else.
+    shop.scene.write("web/dist/index.html", "<html>mine\n");
+    shop.release();
+    assert_eq!((builds(&shop), shop.proxy.written().len()), (7, 0));
+}
+
+#[tokio::test]
+async fn a_machine_without_the_build_can_still_change_headers() {
+    let shop = shop("build-headers").await;
+    shop.release();
+    std::fs::remove_dir_all(shop.scene.project().join("web/dist")).unwrap();
+    shop.release();
+    assert_eq!((builds(&shop), shop.proxy.written().len()), (1, 0));
+    shop.configure("path: web", "path: web\n    headers: [{match: index.html, cache_control: no-store}]");
+    shop.release();
+    assert_eq!((builds(&shop), shop.written()), (1, vec!["s3:CopyObject index.html".to_owned()]));
+    assert_eq!(shop.head("index.html").await.unwrap().cache_control(), Some("no-store"));
+}
