@@ -1,0 +1,213 @@
+//! The objects, and the rules of S3 for writing them: entity tags, conditions, parts that become one object.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use bytes::{Bytes, BytesMut};
+use md5::{Digest as _, Md5};
+use sha2::Sha256;
+use time::OffsetDateTime;
+
+use crate::answer::{NO_SUCH_KEY, NO_SUCH_UPLOAD, PRECONDITION_FAILED, Refusal, hex};
+
+/// A bucket and a key in it.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Place {
+    /// The bucket.
+    pub bucket: String,
+    /// The key.
+    pub key: String,
+}
+
+/// Headers that an object is stored and served with.
+pub type Headers = Vec<(String, String)>;
+
+/// The header of a stored digest.
+pub const CHECKSUM: &str = "x-amz-checksum-sha256";
+
+/// An object.
+#[derive(Debug, Clone)]
+pub struct Object {
+    /// Its content.
+    pub body: Bytes,
+    /// The MD5 of its content, which the log names it by.
+    pub md5: String,
+    /// Its entity tag, without quotes.
+    pub etag: String,
+    /// When it was written.
+    pub modified: OffsetDateTime,
+    /// What it is served with.
+    pub headers: Headers,
+}
+
+/// When a write may happen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Condition {
+    /// Whatever is there.
+    Always,
+    /// Nothing is there.
+    Absent,
+    /// What is there has this entity tag; `*` stands for any.
+    Match(String),
+}
+
+/// How entity tags are made.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Tags {
+    /// The MD5 of the content, as without encryption or with S3's own keys.
+    #[default]
+    Md5,
+    /// Anything but the MD5, another one at each write, as with a key of KMS.
+    Kms,
+}
+
+/// An upload in parts.
+#[derive(Debug, Clone)]
+struct Upload {
+    place: Place,
+    headers: Headers,
+    parts: BTreeMap<u32, Bytes>,
+}
+
+/// All buckets.
+#[derive(Debug, Default)]
+pub struct Store {
+    objects: BTreeMap<Place, Object>,
+    saved: BTreeMap<Place, Object>,
+    uploads: HashMap<String, Upload>,
+    /// One copy of each content: every client of a run brings the same tree, each to a bucket of its own.
+    bodies: HashMap<String, Bytes>,
+    /// How entity tags are made.
+    pub tags: Tags,
+}
+
+impl Store {
+    /// An object, if it is there.
+    pub fn get(&self, place: &Place) -> Option<&Object> {
+        self.objects.get(place)
+    }
+
+    /// Every object of a bucket, or of all, in the order of their keys.
+    pub fn objects<'a>(&'a self, bucket: &'a str, after: &str) -> impl Iterator<Item = (&'a Place, &'a Object)> {
+        let from = Place { bucket: bucket.to_owned(), key: after.to_owned() };
+        self.objects.range(from..).take_while(move |(place, _)| bucket.is_empty() || place.bucket == bucket)
+    }
+
+    /// Writes an object with this MD5, if the condition holds.
+    pub fn put(&mut self, place: &Place, body: Bytes, md5: &str, headers: Headers, condition: &Condition) -> Result<&Object, Refusal> {
+        self.hold(place, condition)?;
+        let body = self.bodies.entry(md5.to_owned()).or_insert(body).clone();
+        let etag = self.etag(md5);
+        Ok(self.write(place, Object { body, md5: md5.to_owned(), etag, modified: OffsetDateTime::now_utc(), headers }))
+    }
+
+    /// Copies an object: with `headers` under new ones, otherwise under its own.
+    pub fn copy(
+        &mut self,
+        from: &Place,
+        to: &Place,
+        headers: Option<Headers>,
+        with_checksum: bool,
+        condition: &Condition,
+    ) -> Result<&Object, Refusal> {
+        self.hold(to, condition)?;
+        let mut object = self.objects.get(from).ok_or(NO_SUCH_KEY)?.clone();
+        let checksum = object.headers.iter().find(|(name, _)| name == CHECKSUM).cloned();
+        object.headers = headers.unwrap_or(object.headers);
+        object.headers.retain(|(name, _)| name != CHECKSUM);
+        if with_checksum || checksum.is_some() {
+            let made = || (CHECKSUM.to_owned(), STANDARD.encode(Sha256::digest(&object.body)));
+            object.headers.push(checksum.unwrap_or_else(made));
+        }
+        object.etag = self.etag(&object.md5);
+        object.modified = OffsetDateTime::now_utc();
+        Ok(self.write(to, object))
+    }
+
+    /// Deletes an object, if the condition holds. What is not there is deleted, too.
+    pub fn delete(&mut self, place: &Place, condition: &Condition) -> Result<(), Refusal> {
+        self.hold(place, condition)?;
+        self.objects.remove(place);
+        Ok(())
+    }
+
+    /// Begins an upload in parts.
+    pub fn begin(&mut self, place: &Place, headers: Headers) -> String {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        let id = format!("upload-{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        self.uploads.insert(id.clone(), Upload { place: place.clone(), headers, parts: BTreeMap::new() });
+        id
+    }
+
+    /// Keeps a part, and gives its entity tag.
+    pub fn part(&mut self, id: &str, number: u32, body: Bytes) -> Result<String, Refusal> {
+        let tag = hex(&Md5::digest(&body));
+        self.uploads.get_mut(id).ok_or(NO_SUCH_UPLOAD)?.parts.insert(number, body);
+        Ok(tag)
+    }
+
+    /// Makes one object of an upload's parts.
+    pub fn complete(&mut self, id: &str, condition: &Condition) -> Result<&Object, Refusal> {
+        let upload = self.uploads.get(id).ok_or(NO_SUCH_UPLOAD)?.clone();
+        self.hold(&upload.place, condition)?;
+        let mut body = BytesMut::new();
+        let mut sums = Vec::new();
+        for part in upload.parts.values() {
+            body.extend_from_slice(part);
+            sums.extend_from_slice(&Md5::digest(part));
+        }
+        self.uploads.remove(id);
+        let body = body.freeze();
+        let md5 = hex(&Md5::digest(&body));
+        let etag = format!("{}-{}", self.etag(&hex(&Md5::digest(&sums))), upload.parts.len());
+        Ok(self.write(&upload.place, Object { body, md5, etag, modified: OffsetDateTime::now_utc(), headers: upload.headers }))
+    }
+
+    /// Gives an upload up.
+    pub fn abort(&mut self, id: &str) -> Result<(), Refusal> {
+        self.uploads.remove(id).map(drop).ok_or(NO_SUCH_UPLOAD)
+    }
+
+    /// Empties a bucket, or all of them.
+    pub fn wipe(&mut self, bucket: &str) {
+        self.objects.retain(|place, _| !bucket.is_empty() && place.bucket != bucket);
+        if self.objects.is_empty() {
+            self.bodies.clear();
+            self.uploads.clear();
+        }
+    }
+
+    /// Remembers every object as it is.
+    pub fn save(&mut self) {
+        self.saved.clone_from(&self.objects);
+    }
+
+    /// Goes back to what was remembered.
+    pub fn restore(&mut self) {
+        self.objects.clone_from(&self.saved);
+        self.uploads.clear();
+    }
+
+    fn hold(&self, place: &Place, condition: &Condition) -> Result<(), Refusal> {
+        match (condition, self.objects.get(place)) {
+            (Condition::Always, _) | (Condition::Absent, None) => Ok(()),
+            (Condition::Match(_), None) => Err(NO_SUCH_KEY),
+            (Condition::Match(etag), Some(object)) if etag == "*" || *etag == object.etag => Ok(()),
+            (Condition::Absent | Condition::Match(_), Some(_)) => Err(PRECONDITION_FAILED),
+        }
+    }
+
+    fn etag(&self, md5: &str) -> String {
+        static WRITES: AtomicU64 = AtomicU64::new(0);
+        match self.tags {
+            Tags::Md5 => md5.to_owned(),
+            Tags::Kms => hex(&Md5::digest(format!("{md5}{}", WRITES.fetch_add(1, Ordering::Relaxed)))),
+        }
+    }
+
+    fn write(&mut self, place: &Place, object: Object) -> &Object {
+        self.objects.entry(place.clone()).insert_entry(object).into_mut()
+    }
+}
