@@ -13,6 +13,9 @@ use super::plan::MigrationPlan;
 /// How long Lambda may take to make a function ready with another image.
 const UPDATE: Duration = Duration::from_mins(5);
 
+/// So many of the last lines of the function's log are shown.
+const LOG_LINES: usize = 30;
+
 /// What a handler answers. Fields that it does not answer count as nothing.
 #[derive(Debug, Default, Deserialize)]
 #[serde(default)]
@@ -118,7 +121,9 @@ async fn invoke(
         let hint = error.hint().unwrap_or_else(|| "no service was rolled; run the same command again".to_owned());
         Failure::new(Exit::Migration, what).because(error).hint(hint)
     })?;
-    for line in invocation.log_tail.lines() {
+    // Lambda's runtimes keep a message of several lines together by ending them with carriage returns.
+    let lines: Vec<&str> = invocation.log_tail.split(['\n', '\r']).filter(|line| !line.trim().is_empty()).collect();
+    for line in &lines[lines.len().saturating_sub(LOG_LINES)..] {
         events.output(step, line);
     }
     if invocation.function_error.is_some() {
