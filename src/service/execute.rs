@@ -16,7 +16,7 @@ use super::watch::{self, Verdict};
 
 /// How long a rollback may take before a person is asked for.
 const ROLLBACK: Duration = Duration::from_mins(10);
-/// How long old tasks may go on after the rollout is complete, before nobody waits for them any more.
+/// How long old tasks may go on, or new ones be missing, after the rollout is complete, before nobody waits for them any more.
 const DRAINING: Duration = Duration::from_secs(15);
 /// How long a health URL may take to answer after the rollout.
 const HEALTH: Duration = Duration::from_mins(1);
@@ -86,7 +86,7 @@ async fn follow(
         match watch::judge(&service, deployment, &plan.from) {
             Verdict::Done => {
                 let waited = done_since.get_or_insert_with(Instant::now).elapsed();
-                if !watch::others_run(&service, deployment) || waited > DRAINING {
+                if watch::serves_alone(&service, deployment) || waited > DRAINING {
                     return Ok(());
                 }
             }

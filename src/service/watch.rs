@@ -44,7 +44,7 @@ pub(super) fn judge(service: &Service, id: &str, before: &str) -> Verdict {
     let is_primary = ours.status == "PRIMARY";
     match ours.rollout_state.as_deref() {
         Some("FAILED") => Verdict::Failed { reason: ours.rollout_reason.clone().unwrap_or_else(|| "ECS gives no reason".to_owned()) },
-        Some("COMPLETED") if is_primary && has_all_tasks(ours) => Verdict::Done,
+        Some("COMPLETED") if is_primary => Verdict::Done,
         _ if !is_primary => match service.primary() {
             Some(primary) if primary.task_definition == before => {
                 Verdict::Failed { reason: primary.rollout_reason.clone().unwrap_or_else(|| "ECS is rolling back".to_owned()) }
@@ -56,25 +56,24 @@ pub(super) fn judge(service: &Service, id: &str, before: &str) -> Verdict {
     }
 }
 
-/// A service with no load balancer is COMPLETED once its tasks run; auto scaling may have changed how many it wants meanwhile.
-fn has_all_tasks(deployment: &Deployment) -> bool {
-    deployment.running >= deployment.desired
-}
-
 fn rolling(deployment: &Deployment) -> Verdict {
     Verdict::Rolling { running: deployment.running, desired: deployment.desired, failed: deployment.failed_tasks }
 }
 
-/// Do tasks of other deployments still run, and perhaps answer with the old version?
-pub(super) fn others_run(service: &Service, id: &str) -> bool {
-    service.deployments.iter().any(|deployment| deployment.id != id && deployment.running > 0)
+/// Once our deployment is complete: does it alone serve, with all the tasks that it wants? Auto scaling may want more at any moment, and
+/// draining takes its time, so nobody waits for this for long.
+pub(super) fn serves_alone(service: &Service, id: &str) -> bool {
+    service
+        .deployments
+        .iter()
+        .all(|deployment| if deployment.id == id { deployment.running >= deployment.desired } else { deployment.running <= 0 })
 }
 
 /// After our deployment failed: is the service back on the revision before it?
 pub(super) fn is_back(service: &Service, before: &str) -> bool {
     service.primary().is_some_and(|primary| {
         let settled = matches!(primary.rollout_state.as_deref(), Some("COMPLETED") | None);
-        primary.task_definition == before && settled && has_all_tasks(primary)
+        primary.task_definition == before && settled
     })
 }
 
@@ -126,8 +125,9 @@ mod tests {
         let old = deployment("old", "ACTIVE", "td:1", "COMPLETED");
         assert!(matches!(judge(&service(vec![ours("IN_PROGRESS"), old.clone()]), "ours", "td:1"), Verdict::Rolling { .. }));
         assert_eq!(judge(&service(vec![ours("COMPLETED"), old]), "ours", "td:1"), Verdict::Done, "draining holds nobody up");
-        let few = Deployment { running: 1, ..ours("COMPLETED") };
-        assert!(matches!(judge(&service(vec![few]), "ours", "td:1"), Verdict::Rolling { running: 1, .. }));
+        let few = service(vec![Deployment { running: 1, ..ours("COMPLETED") }]);
+        assert_eq!(judge(&few, "ours", "td:1"), Verdict::Done, "auto scaling may want more at any moment");
+        assert!(!serves_alone(&few, "ours") && serves_alone(&service(vec![ours("COMPLETED")]), "ours"));
     }
 
     #[test]
