@@ -71,15 +71,6 @@ impl Aws {
         Ok(Some(digest))
     }
 
-    /// Does the repository hold this image?
-    ///
-    /// # Errors
-    /// As [`Aws::image_digest`].
-    pub async fn has_image(&self, repository: &str, digest: &ImageDigest) -> Result<bool, AwsError> {
-        let image = ImageIdentifier::builder().image_digest(digest.to_string()).build();
-        Ok(self.describe_image(repository, format!("{repository}@{digest}"), image).await?.is_some())
-    }
-
     async fn describe_image(&self, repository: &str, resource: String, image: ImageIdentifier) -> Result<Option<ImageDetail>, AwsError> {
         let request = self.0.ecr.describe_images().repository_name(repository).image_ids(image);
         let answer = match request.send().await.map_err(AwsError::of("ecr:DescribeImages", resource)) {

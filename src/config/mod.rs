@@ -6,6 +6,7 @@ mod check;
 mod layers;
 mod read;
 mod types;
+mod words;
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -13,9 +14,10 @@ use std::path::{Path, PathBuf};
 use crate::model::{Exit, Failure, Mask, sensitive};
 
 pub use types::{
-    Bucket, BuildImage, Config, Driver, Duration, Environment, Framework, FromImage, HeaderRule, Image, Keep, Migration, OnFailure,
-    Platform, Policy, RiskyMigrations, Service, Site, SiteSource, SourceMaps, State, Strategy, schema,
+    BuildImage, Config, Driver, Environment, Framework, FromImage, HeaderRule, Image, Keep, Migration, OnFailure, Policy, RiskyMigrations,
+    Service, Site, SiteSource, SourceMaps, Strategy, schema,
 };
+pub use words::{Bucket, Duration, Platform, State};
 
 /// What the command line and the process environment add to the file.
 #[derive(Debug, Clone, Default)]
