@@ -3,6 +3,7 @@
 use crate::model::yaml::{Entry, Node, Place, Value};
 
 use super::read::{self, Problem};
+use super::types::OVERRIDING;
 use super::{Config, Environment, Given};
 
 /// Puts the chosen environment over the file and its variables in.
@@ -66,8 +67,7 @@ fn split(node: &Node) -> Result<(Node, Node), Problem> {
     if !matches!(node.value, Value::Mapping(_)) {
         return Err(Problem::new(node.place, format!("an environment needs to be a mapping, not {}", node.kind())));
     }
-    let overriding = ["app", "state", "registry", "sites", "services", "migrations", "policy"];
-    let (overrides, own) = node.entries().iter().cloned().partition(|entry: &Entry| overriding.contains(&entry.key.as_str()));
+    let (overrides, own) = node.entries().iter().cloned().partition(|entry: &Entry| OVERRIDING.contains(&entry.key.as_str()));
     let of = |entries| Node { place: node.place, value: Value::Mapping(entries) };
     Ok((of(own), of(overrides)))
 }

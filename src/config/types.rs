@@ -380,6 +380,9 @@ fn quarter_of_an_hour() -> Duration {
     Duration(std::time::Duration::from_mins(15))
 }
 
+/// The keys that an environment may override: those of the file itself.
+pub(super) const OVERRIDING: [&str; 7] = ["app", "state", "registry", "sites", "services", "migrations", "policy"];
+
 /// The JSON Schema of `windlass.yml`.
 ///
 /// An environment's overriding keys are open in it: what they hold is checked after they are merged.
@@ -388,9 +391,8 @@ pub fn schema() -> serde_json::Value {
     let mut generator = schemars::generate::SchemaSettings::draft2020_12().into_generator();
     let environment = generator.subschema_for::<Environment>();
     let mut schema = generator.into_root_schema_for::<Config>().to_value();
-    let overriding = ["app", "state", "registry", "sites", "services", "migrations", "policy"];
     if let Some(definition) = schema.pointer_mut("/$defs/Environment/properties").and_then(serde_json::Value::as_object_mut) {
-        for key in overriding {
+        for key in OVERRIDING {
             definition.insert(key.to_owned(), serde_json::json!({ "description": "Overrides the key of this name." }));
         }
     }
