@@ -28,8 +28,8 @@ pub struct Plan {
     pub app: UnitName,
     /// The environment's name; empty without environments.
     pub environment: String,
-    /// The account.
-    pub account: String,
+    /// The account; `None` if there was nothing to do in it, and so no reason to ask.
+    pub account: Option<String>,
     /// The region.
     pub region: String,
     /// The commit of the working tree, if it is one.
@@ -82,8 +82,8 @@ impl Plan {
 /// What is known of the world when a plan is drawn. Units that are absent here are not part of the plan.
 #[derive(Debug, Default)]
 pub struct Observed {
-    /// The account behind the credentials.
-    pub account: String,
+    /// The account behind the credentials, if that was asked.
+    pub account: Option<String>,
     /// The region.
     pub region: String,
     /// The commit of the working tree, and whether there are changes that are in no commit.

@@ -93,7 +93,11 @@ fn stopped(exit: Exit, what: &str) -> Failure {
 /// # Errors
 /// The configuration, preflight or a build is refused or fails; see [`Exit`].
 pub async fn plan(request: &Request, stages: &[Stage], events: &Events, stop: &Stop) -> Result<Plan, Failure> {
-    let (_, plan) = prepare::prepare(request, stages, None, events, stop).await?;
+    let (world, mut plan) = prepare::prepare(request, stages, None, events, stop).await?;
+    if plan.account.is_none() {
+        // A plan says where it would be carried out, also when there is nothing to do.
+        plan.account = Some(preflight::identify(request, &world.aws, events).await?.account);
+    }
     Ok(plan)
 }
 
@@ -135,7 +139,7 @@ async fn run(request: &Request, stages: &[Stage], release: Option<ReleaseId>, ev
     events.send(Event::ReleaseStarted { release: id.clone(), commit: plan.commit.as_ref().map(|commit| commit.short().to_owned()) });
     let mut record = world.record.take().unwrap_or_else(|| {
         let record = Record::start(id.clone(), plan.app.clone(), plan.environment.clone(), plan.commit.clone(), now);
-        Record { by: world.caller.clone(), at: request.at.clone(), before: world.live.clone(), ..record }
+        Record { by: world.caller.clone().unwrap_or_default(), at: request.at.clone(), before: world.live.clone(), ..record }
     });
     futures_util::future::try_join(world.save_plan(&id, &plan), world.save_record(&record, None)).await?;
     for &stage in stages {

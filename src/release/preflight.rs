@@ -1,10 +1,11 @@
 //! Looks for everything that the chosen stages and units need, before anything is built or written.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use futures_util::future::{try_join, try_join_all};
 
-use crate::aws::{self, Aws};
+use crate::aws::{self, Aws, Identity};
 use crate::cdn;
 use crate::config::State;
 use crate::event::{Events, Outcome, Step};
@@ -17,14 +18,6 @@ use crate::site;
 use super::Request;
 use super::scope::{Scope, scope};
 
-/// A connection to the right account.
-#[derive(Debug)]
-pub(super) struct Connected {
-    pub(super) aws: Aws,
-    pub(super) account: String,
-    pub(super) caller: String,
-}
-
 /// What preflight has found.
 #[derive(Debug, Default)]
 pub(super) struct Resources {
@@ -36,23 +29,23 @@ pub(super) struct Resources {
     pub(super) findings: Vec<Finding>,
 }
 
-/// Connects, and refuses another account than the environment's before anything else is asked.
-pub(super) async fn connect(request: &Request, events: &Events) -> Result<Connected, Failure> {
+/// Makes the clients. Nothing is asked yet.
+pub(super) async fn connect(request: &Request) -> Result<Aws, Failure> {
     let environment = request.project.config.environment.as_ref();
-    let failed = |error: aws::AwsError| {
-        let hint = error.hint();
-        let failure = Failure::new(Exit::Preflight, "asking AWS whose credentials these are failed").because(error);
-        failure.hint(hint.unwrap_or_else(|| "nothing was changed; run again".to_owned()))
+    let access = aws::Access {
+        region: request.access.region.clone().or_else(|| environment.and_then(|environment| environment.region.clone())),
+        role_arn: request.access.role_arn.clone().or_else(|| environment.and_then(|environment| environment.role_arn.clone())),
+        ..request.access.clone()
     };
+    aws::connect(&access).await.map_err(unknown_caller)
+}
+
+/// Asks whose credentials these are, and refuses another account than the environment's.
+pub(super) async fn identify(request: &Request, aws: &Aws, events: &Events) -> Result<Identity, Failure> {
+    let environment = request.project.config.environment.as_ref();
     events
         .step(Step::before("account", "check"), async {
-            let access = aws::Access {
-                region: request.access.region.clone().or_else(|| environment.and_then(|environment| environment.region.clone())),
-                role_arn: request.access.role_arn.clone().or_else(|| environment.and_then(|environment| environment.role_arn.clone())),
-                ..request.access.clone()
-            };
-            let aws = aws::connect(&access).await.map_err(failed)?;
-            let identity = aws.caller_identity().await.map_err(failed)?;
+            let identity = aws.caller_identity().await.map_err(unknown_caller)?;
             if let Some((environment, wanted)) = environment.and_then(|environment| Some((environment, environment.account.as_ref()?)))
                 && *wanted != identity.account
             {
@@ -65,9 +58,45 @@ pub(super) async fn connect(request: &Request, events: &Events) -> Result<Connec
                 return Err(failure.hint("nothing was looked at or changed; choose other credentials (--profile), or the right --env"));
             }
             let detail = format!("{} in {}, as {}", identity.account, aws.region(), identity.arn);
-            Ok((Connected { aws, account: identity.account, caller: identity.arn }, Outcome::Done, detail))
+            Ok((identity, Outcome::Done, detail))
         })
         .await
+}
+
+/// Connects, and sees to it that it is the right account before anything else is asked.
+pub(super) async fn connect_and_identify(request: &Request, events: &Events) -> Result<(Aws, Identity), Failure> {
+    let aws = connect(request).await?;
+    let identity = identify(request, &aws, events).await?;
+    Ok((aws, identity))
+}
+
+fn unknown_caller(error: aws::AwsError) -> Failure {
+    let hint = error.hint();
+    let failure = Failure::new(Exit::Preflight, "asking AWS whose credentials these are failed").because(error);
+    failure.hint(hint.unwrap_or_else(|| "nothing was changed; run again".to_owned()))
+}
+
+/// How long the first answer may take until it is asked who the caller is, which fails sooner and speaks of credentials or the network.
+const SOON: Duration = Duration::from_secs(3);
+
+/// Runs reads before it is asked who the caller is, and gives their own outcome. If they fail, or take long, it is asked now: its failure
+/// says better what is wrong, and comes first.
+pub(super) async fn unidentified<T>(
+    request: &Request,
+    aws: &Aws,
+    events: &Events,
+    reads: impl Future<Output = Result<T, Failure>>,
+) -> Result<(Result<T, Failure>, Option<Identity>), Failure> {
+    tokio::pin!(reads);
+    match tokio::time::timeout(SOON, &mut reads).await {
+        Ok(Ok(value)) => Ok((Ok(value), None)),
+        Ok(Err(failure)) if failure.exit() == Exit::Preflight => Ok((Err(failure), Some(identify(request, aws, events).await?))),
+        Ok(Err(failure)) => Ok((Err(failure), None)),
+        Err(_late) => {
+            let identity = identify(request, aws, events).await?;
+            Ok((reads.await, Some(identity)))
+        }
+    }
 }
 
 /// Looks for the state and for the sites' buckets and distributions, as far as `stages` need them.
@@ -153,10 +182,10 @@ pub(super) fn refuse(findings: &[Finding]) -> Result<(), Failure> {
 }
 
 pub(super) async fn verify(request: &Request, events: &Events) -> Result<Verification, Failure> {
-    let connected = connect(request, events).await?;
+    let (aws, identity) = connect_and_identify(request, events).await?;
     let scope = scope(&request.project.config, &request.units, &Stage::ALL)?;
     let mut found = Resources::default();
-    look_at_sites(request, &connected.aws, &scope, &Stage::ALL, &mut found).await?;
-    look(request, &connected.aws, &scope, &mut found).await?;
-    Ok(Verification { account: connected.account, region: connected.aws.region().to_owned(), findings: found.findings })
+    look_at_sites(request, &aws, &scope, &Stage::ALL, &mut found).await?;
+    look(request, &aws, &scope, &mut found).await?;
+    Ok(Verification { account: identity.account, region: aws.region().to_owned(), findings: found.findings })
 }

@@ -29,7 +29,8 @@ pub struct World {
     pub(super) engine: Option<Engine>,
     pub(super) probe: probe::Client,
     pub(super) root: PathBuf,
-    pub(super) caller: String,
+    /// Who runs this; `None` where there is nothing to do.
+    pub(super) caller: Option<String>,
     /// The entity tags of what `assets` has uploaded, by site.
     pub(super) etags: Etags,
 }
@@ -110,18 +111,24 @@ pub(super) async fn prepare(
 ) -> Result<(World, Plan), Failure> {
     let config = &request.project.config;
     let scope = scope::scope(config, &request.units, stages)?;
-    let connected = preflight::connect(request, events).await?;
-    let aws = connected.aws;
+    let aws = preflight::connect(request).await?;
     // Where nothing has to be built and no service looked at, buckets are looked at when there is something to write to them: then a
     // run without changes is one question to the state.
     let at_once =
         !scope.images.is_empty() || scope.sites.iter().any(|name| matches!(config.sites[name].source(), Some(SiteSource::Build(_))));
+    let services = !scope.services.is_empty() || !scope.migrations.is_empty();
+    // So is the account, unless there is one that it has to be.
+    let account_matters = config.environment.as_ref().is_some_and(|environment| environment.account.is_some());
+    let mut identity = if at_once || services || release.is_some() || account_matters {
+        Some(preflight::identify(request, &aws, events).await?)
+    } else {
+        None
+    };
     let mut found = preflight::Resources::default();
     if at_once {
         found = resources(request, &aws, &scope, stages, events).await?;
     }
     let journal = journal(config, &aws);
-    let services = !scope.services.is_empty() || !scope.migrations.is_empty();
     let (live, record) = remembered(journal.as_ref(), release, services).await?;
     if journal.is_none() {
         events.note("`state: none`: no record is kept, nothing can be resumed or rolled back, and migrations run each time");
@@ -132,7 +139,7 @@ pub(super) async fn prepare(
         _ => None,
     };
     let mut observed = plan::Observed {
-        account: connected.account,
+        account: identity.as_ref().map(|identity| identity.account.clone()),
         region: aws.region().to_owned(),
         commit: commit::commit(&request.project, &request.environment).await,
         stages: stages.to_vec(),
@@ -144,7 +151,15 @@ pub(super) async fn prepare(
         ..plan::Observed::default()
     };
     if saved.is_none() {
-        let built = sites(request, &aws, journal.as_ref(), &scope.sites, events, stop).await;
+        let built = sites(request, &aws, journal.as_ref(), &scope.sites, events, stop);
+        let built = if identity.is_some() {
+            built.await
+        } else {
+            let (built, asked) = preflight::unidentified(request, &aws, events, built).await?;
+            observed.account = asked.as_ref().map(|identity| identity.account.clone());
+            identity = asked;
+            built
+        };
         if !at_once && built.as_ref().is_err_and(|failure| failure.exit() == Exit::Preflight) {
             // A bucket that is not there says so better itself.
             resources(request, &aws, &scope, stages, events).await?;
@@ -155,6 +170,12 @@ pub(super) async fn prepare(
     pushed_already(stages, &observed.images)?;
     let mut plan = plan::draw(config, &observed)?;
     if !at_once && (saved.is_some() || !plan.is_empty()) {
+        let known = match identity {
+            Some(identity) => identity,
+            None => preflight::identify(request, &aws, events).await?,
+        };
+        observed.account = Some(known.account.clone());
+        identity = Some(known);
         observed.distributions = resources(request, &aws, &scope, stages, events).await?.distributions;
         plan = plan::draw(config, &observed)?;
     }
@@ -171,7 +192,7 @@ pub(super) async fn prepare(
     let engine = if plan.needs_engine() { Some(engine(events).await?) } else { None };
     let probe =
         probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
-    Ok((World { aws, journal, live, record, engine, probe, root, caller: connected.caller, etags }, plan))
+    Ok((World { aws, journal, live, record, engine, probe, root, caller: identity.map(|identity| identity.arn), etags }, plan))
 }
 
 /// Looks for all that is needed, and refuses if any of it is missing or wrong.

@@ -12,8 +12,8 @@ use super::{Request, preflight, prepare, scope};
 pub(super) async fn status(request: &Request, events: &Events) -> Result<Status, Failure> {
     let config = &request.project.config;
     let scope = scope::scope(config, &request.units, &Stage::ALL)?;
-    let connected = preflight::connect(request, events).await?;
-    let aws = &connected.aws;
+    let (aws, identity) = preflight::connect_and_identify(request, events).await?;
+    let aws = &aws;
     let unreadable = |error: JournalError| {
         let failure = Failure::new(Exit::Preflight, "reading the state failed").because(error);
         failure.hint("correct `state`, or allow `s3:GetObject` on it")
@@ -73,7 +73,7 @@ pub(super) async fn status(request: &Request, events: &Events) -> Result<Status,
     Ok(Status {
         app: config.app.clone(),
         environment: config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default(),
-        account: connected.account,
+        account: identity.account,
         region: aws.region().to_owned(),
         units,
     })

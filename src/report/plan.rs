@@ -27,7 +27,8 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let environment = if plan.environment.is_empty() { String::new() } else { format!(" to {}", plan.environment) };
     let commit = plan.commit.as_ref().map_or("no commit".to_owned(), |commit| format!("commit {}", commit.short()));
     let dirty = if plan.dirty { " with changes that are in no commit" } else { "" };
-    writeln!(out, "{}{environment}: {commit}{dirty}, account {} in {}", plan.app, plan.account, plan.region)?;
+    let account = plan.account.as_ref().map_or(String::new(), |account| format!("account {account} in "));
+    writeln!(out, "{}{environment}: {commit}{dirty}, {account}{}", plan.app, plan.region)?;
     for &stage in &plan.stages {
         if !plan.changes_in(stage) {
             writeln!(out, "\n{stage}: nothing to do")?;
