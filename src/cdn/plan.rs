@@ -87,19 +87,14 @@ fn folded(paths: &[String], root: &str) -> Vec<String> {
     if patterns > MOST_PATTERNS || folded.len() > MOST_PATHS + MOST_PATTERNS { vec![format!("{root}*")] } else { folded }
 }
 
-/// Where the page of a site is checked: at its `url`, else at its distribution; nowhere without either.
+/// Where a site is checked: what its `url`, else its distribution, answers for the URL path `document`; nowhere without either.
 #[must_use]
-pub fn page(site: &Site, found: Option<&Found>) -> Option<PageCheck> {
+pub fn page(site: &Site, found: Option<&Found>, document: &str) -> Option<PageCheck> {
     let base = site.url.clone().or_else(|| found.map(|found| format!("https://{}", found.domain_name)))?;
     let base = base.trim_end_matches('/');
-    let root = if site.prefix.is_empty() { String::new() } else { format!("/{}", site.prefix) };
     // Without a default root object `/` is an error of S3; below a prefix it needs a function that we know nothing of.
-    let document = match found {
-        Some(found) if site.prefix.is_empty() && found.default_root_object.as_deref() == Some("index.html") => "",
-        None if site.prefix.is_empty() => "",
-        _ => "index.html",
-    };
-    Some(PageCheck { url: format!("{base}{root}/{document}") })
+    let root = document == "/index.html" && found.is_none_or(|found| found.default_root_object.as_deref() == Some("index.html"));
+    Some(PageCheck { url: format!("{base}{}", if root { "/" } else { document }) })
 }
 
 /// Why a site cannot be published through its distribution, if it cannot.
@@ -158,11 +153,13 @@ mod tests {
 
     #[test]
     fn the_page_is_asked_for_where_it_is_served() {
-        assert_eq!(page(&site(""), Some(&found(Some("index.html")))).unwrap().url, "https://d1.cloudfront.net/");
-        assert_eq!(page(&site(""), Some(&found(None))).unwrap().url, "https://d1.cloudfront.net/index.html");
-        assert_eq!(page(&site("docs"), Some(&found(Some("index.html")))).unwrap().url, "https://d1.cloudfront.net/docs/index.html");
+        let at = |root, document: &str| page(&site(""), Some(&found(root)), document).unwrap().url;
+        assert_eq!(at(Some("index.html"), "/index.html"), "https://d1.cloudfront.net/");
+        assert_eq!(at(None, "/index.html"), "https://d1.cloudfront.net/index.html");
+        assert_eq!(at(Some("index.html"), "/docs/index.html"), "https://d1.cloudfront.net/docs/index.html");
+        assert_eq!(at(Some("index.html"), "/static/a%20b.css"), "https://d1.cloudfront.net/static/a%20b.css");
         let alone = Site { url: Some("https://shop.example/".to_owned()), ..site("") };
-        assert_eq!(page(&alone, None).unwrap().url, "https://shop.example/");
+        assert_eq!(page(&alone, None, "/index.html").unwrap().url, "https://shop.example/");
     }
 
     #[test]

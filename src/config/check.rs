@@ -76,10 +76,11 @@ fn sites(config: &Config, file: &Node) -> Result<(), Problem> {
             Some(SiteSource::Buildspec(_)) => {
                 return Err(later(at("buildspec"), "a site built by a buildspec", "use `build` with a command"));
             }
-            Some(SiteSource::FromImage(_)) => {
-                return Err(later(at("from_image"), "a site taken out of an image", "use `build` with a command that copies the files"));
+            Some(SiteSource::FromImage(from)) if !from.path.starts_with('/') || from.path.split('/').any(|part| part == "..") => {
+                let problem = Problem::new(at("from_image"), format!("`{}` is no directory of an image", from.path));
+                return Err(problem.hint("write the full path of it, without `..`: `/app/static`"));
             }
-            Some(SiteSource::Build(_) | SiteSource::Prebuilt) => {}
+            Some(SiteSource::Build(_) | SiteSource::Prebuilt | SiteSource::FromImage(_)) => {}
         }
         if site.prefix.starts_with('/') || site.prefix.ends_with('/') {
             return Err(

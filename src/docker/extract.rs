@@ -25,13 +25,22 @@ use super::push::Credentials;
 /// How long a pull may say nothing, as with a push.
 const IDLE: Duration = Duration::from_mins(2);
 
-/// Writes what the directory `path` of an image holds into the directory `into`, which ought to be empty, and returns how many files it
-/// wrote. An image that the engine does not have is pulled, with `credentials`; name it by its digest, `REPOSITORY@sha256:…`, to be
-/// sure of what you get.
+/// What was taken out of an image.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Extracted {
+    /// How many files were written.
+    pub files: u64,
+    /// The symbolic links that would lead out of the directory, by their paths in it; they were left out.
+    pub left_out: Vec<String>,
+}
+
+/// Writes what the directory `path` of an image holds into the directory `into`, which ought to be empty. An image that the engine does
+/// not have is pulled, with `credentials`; name it by its digest, `REPOSITORY@sha256:…`, to be sure of what you get.
 ///
-/// Regular files and directories are written, with this process's owner and mode; hard links become files of their own. Symbolic links,
-/// pipes and devices are left out, though `path` itself may be a link to a directory. No file is overwritten, and nothing is written
-/// outside of `into`. The files are streamed; what was written before an error stays.
+/// Regular files and directories are written, with this process's owner and mode; hard links become files of their own. Symbolic links
+/// are made when all else is written, and only those that lead to another place in the directory, by their text: what they come to in
+/// the end is for the reader to see. Pipes and devices are left out; `path` itself may be a link to a directory. No file is
+/// overwritten, and nothing is written outside of `into`. The files are streamed; what was written before an error stays.
 ///
 /// The image is looked at through a container that is never started. It is removed in any case, and after the future was dropped, if
 /// the runtime lives on for long enough.
@@ -40,7 +49,13 @@ const IDLE: Duration = Duration::from_mins(2);
 /// # Errors
 /// [`DockerError::NoDirectory`] when the image has no such directory; [`DockerError::Pull`]; [`DockerError::Write`];
 /// [`DockerError::EntryOutside`]; or the engine fails.
-pub async fn extract(engine: &Engine, image: &str, path: &str, into: &Path, credentials: Option<&Credentials>) -> Result<u64, DockerError> {
+pub async fn extract(
+    engine: &Engine,
+    image: &str,
+    path: &str,
+    into: &Path,
+    credentials: Option<&Credentials>,
+) -> Result<Extracted, DockerError> {
     let container = match Container::create(engine, image).await {
         Err(error) if error.is_image_absent() => {
             pull(engine, image, credentials).await?;
@@ -50,7 +65,7 @@ pub async fn extract(engine: &Engine, image: &str, path: &str, into: &Path, cred
     };
     let written = download(engine, &container.id, image, path, into).await;
     let removed = container.remove().await;
-    written.and_then(|files| removed.map(|()| files))
+    written.and_then(|written| removed.map(|()| written))
 }
 
 /// A container that is not running. Dropped, it is removed.
@@ -104,7 +119,7 @@ async fn remove(docker: &Docker, id: &str) -> Result<(), Error> {
     docker.remove_container(id, Some(options)).await
 }
 
-async fn download(engine: &Engine, container: &str, image: &str, path: &str, into: &Path) -> Result<u64, DockerError> {
+async fn download(engine: &Engine, container: &str, image: &str, path: &str, into: &Path) -> Result<Extracted, DockerError> {
     let failed = |error: Error| match error {
         // A file, rather than a directory, is a failure of the engine's in its own eyes.
         Error::DockerResponseServerError { status_code, message } if status_code == 404 || message.contains("not a directory") => {
@@ -117,8 +132,8 @@ async fn download(engine: &Engine, container: &str, image: &str, path: &str, int
     let mut archive = engine.docker.download_from_container(container, Some(options)).boxed();
     let (to, mut received) = mpsc::channel::<io::Result<Bytes>>(8);
     let read = SyncIoBridge::new(StreamReader::new(stream::poll_fn(move |cx| received.poll_recv(cx))));
-    let root = into.to_owned();
-    let unpacking = tokio::task::spawn_blocking(move || unpack(read, &root));
+    let (root, from) = (into.to_owned(), PathBuf::from(format!("/{}", path.trim_matches('/'))));
+    let unpacking = tokio::task::spawn_blocking(move || unpack(read, &from, &root));
     while let Some(piece) = archive.next().await {
         let piece = match piece {
             Ok(piece) => piece,
@@ -137,14 +152,20 @@ async fn download(engine: &Engine, container: &str, image: &str, path: &str, int
     unpacking.await.unwrap_or_else(|ended| Err(DockerError::Write { path: into.to_owned(), source: io::Error::other(ended) }))
 }
 
-/// Unpacks an archive whose names all begin with one directory, which is left out.
-fn unpack(archive: impl io::Read, into: &Path) -> Result<u64, DockerError> {
+/// Unpacks an archive whose names all begin with one directory, which is left out; in the image it is `from`.
+fn unpack(archive: impl io::Read, from: &Path, into: &Path) -> Result<Extracted, DockerError> {
     let broken = |source| DockerError::Write { path: into.to_owned(), source };
-    let mut files = 0;
+    let mut extracted = Extracted::default();
+    let mut links = Vec::new();
     let mut archive = tar::Archive::new(archive);
     for entry in archive.entries().map_err(broken)? {
         let mut entry = entry.map_err(broken)?;
         let kind = entry.header().entry_type();
+        if kind == EntryType::Symlink {
+            let target = entry.link_name().map_err(broken)?.unwrap_or_default().into_owned();
+            links.push((inside(&entry.path().map_err(broken)?)?, target));
+            continue;
+        }
         if !matches!(kind, EntryType::Regular | EntryType::Continuous | EntryType::GNUSparse | EntryType::Directory | EntryType::Link) {
             continue;
         }
@@ -167,9 +188,41 @@ fn unpack(archive: impl io::Read, into: &Path) -> Result<u64, DockerError> {
         } else {
             io::copy(&mut entry, &mut file).map_err(failed)?;
         }
-        files += 1;
+        extracted.files += 1;
     }
-    Ok(files)
+    // Last, so that nothing is written through them.
+    for (path, target) in links {
+        let Some(target) = within(from, &path, &target) else {
+            extracted.left_out.push(path.to_string_lossy().into_owned());
+            continue;
+        };
+        let to = into.join(path);
+        let failed = |source| DockerError::Write { path: to.clone(), source };
+        if let Some(parent) = to.parent() {
+            fs::create_dir_all(parent).map_err(failed)?;
+        }
+        std::os::unix::fs::symlink(target, &to).map_err(failed)?;
+    }
+    Ok(extracted)
+}
+
+/// Where the link at `path` below the image's directory `from` leads, as a link among the unpacked files; `None` if it leads out.
+fn within(from: &Path, path: &Path, target: &Path) -> Option<PathBuf> {
+    let depth = path.components().count().saturating_sub(1);
+    let relative = match target.strip_prefix(from) {
+        Ok(below) => std::iter::repeat_n("..", depth).collect::<PathBuf>().join(below),
+        Err(_) => target.to_owned(),
+    };
+    let mut depth = depth;
+    for component in relative.components() {
+        depth = match component {
+            Component::Normal(_) => depth + 1,
+            Component::CurDir => depth,
+            Component::ParentDir => depth.checked_sub(1)?,
+            Component::RootDir | Component::Prefix(_) => return None,
+        };
+    }
+    Some(relative)
 }
 
 /// The path of an entry below the archive's directory.
@@ -284,15 +337,20 @@ mod tests {
             ("./empty/", EntryType::Directory, ""),
             ("./hard.txt", EntryType::Link, "./a.txt"),
             ("./soft.txt", EntryType::Symlink, "/etc/passwd"),
+            ("./deep/out", EntryType::Symlink, "../../secret"),
+            ("./deep/in", EntryType::Symlink, "../a.txt"),
+            ("./deep/own", EntryType::Symlink, "/app/static/deep/er"),
             ("./null", EntryType::Char, ""),
             ("./pipe", EntryType::Fifo, ""),
         ]);
-        assert_eq!(unpack(&archive[..], root.path()).unwrap(), 3);
+        let extracted = unpack(&archive[..], Path::new("/app/static"), root.path()).unwrap();
+        assert_eq!(extracted, Extracted { files: 3, left_out: vec!["soft.txt".to_owned(), "deep/out".to_owned()] });
         let read = |name| fs::read_to_string(root.path().join(name)).unwrap();
         assert_eq!((read("a.txt"), read("deep/er/b.txt"), read("hard.txt")), ("a".into(), "b".into(), "a".into()));
+        assert_eq!((read("deep/in"), read("deep/own/b.txt")), ("a".into(), "b".into()), "links that stay inside are made");
         assert!(root.path().join("empty").is_dir());
         assert_eq!(fs::read_dir(root.path()).unwrap().count(), 4);
-        let again = unpack(&archive[..], root.path()).unwrap_err();
+        let again = unpack(&archive[..], Path::new("/"), root.path()).unwrap_err();
         assert!(matches!(&again, DockerError::Write { path, .. } if path.ends_with("a.txt")), "{again:?}");
     }
 
@@ -307,7 +365,7 @@ mod tests {
             ("./x", EntryType::Link, "./../secret"),
         ] {
             let root = tempfile::tempdir_in(outer.path()).unwrap();
-            let error = unpack(&archive(&[(path, kind, content)])[..], root.path()).unwrap_err();
+            let error = unpack(&archive(&[(path, kind, content)])[..], Path::new("/"), root.path()).unwrap_err();
             assert!(matches!(error, DockerError::EntryOutside { .. }), "{path}: {error:?}");
             assert!(!outer.path().join("x").exists());
         }
@@ -317,6 +375,6 @@ mod tests {
     fn an_archive_that_breaks_off_is_no_success() {
         let root = tempfile::tempdir().unwrap();
         let whole = archive(&[("./a.txt", EntryType::Regular, "much")]);
-        assert!(unpack(&whole[..514], root.path()).is_err());
+        assert!(unpack(&whole[..514], Path::new("/"), root.path()).is_err());
     }
 }

@@ -20,5 +20,5 @@ pub use context::{Context, Entry, Kind, scan};
 pub use digest::{Recipe, digest};
 pub use engine::{Engine, connect};
 pub use error::DockerError;
-pub use extract::extract;
+pub use extract::{Extracted, extract};
 pub use push::{Credentials, Progress, push};

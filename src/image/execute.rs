@@ -13,7 +13,7 @@ use super::plan::ImagePlan;
 /// How often a push is begun again after a failure that may pass. Layers that have arrived are not sent again.
 const PUSHES: u32 = 5;
 
-/// Builds the image and pushes it, unless the registry has it.
+/// Builds the image and pushes it, unless the registry has it; `built` if this run has built it already.
 ///
 /// # Errors
 /// [`Exit::Images`]; nothing live has changed.
@@ -23,6 +23,7 @@ pub async fn image(
     root: &Path,
     name: &UnitName,
     plan: &ImagePlan,
+    built: bool,
     events: &Events,
 ) -> Result<ImageUri, Failure> {
     let uri = |digest| ImageUri { repository: plan.uri.clone(), digest };
@@ -35,7 +36,9 @@ pub async fn image(
         };
         return events.step(step, known).await;
     };
-    build(engine, root, name, plan, events).await?;
+    if !built {
+        build(engine, root, name, plan, Step::of(Stage::Images, name, "build"), events).await?;
+    }
     let step = Step::of(Stage::Images, name, "push");
     events
         .step(step.clone(), async {
@@ -45,8 +48,11 @@ pub async fn image(
         .await
 }
 
-async fn build(engine: &Engine, root: &Path, name: &UnitName, plan: &ImagePlan, events: &Events) -> Result<(), Failure> {
-    let step = Step::of(Stage::Images, name, "build");
+/// Builds the image and names it as it is to be pushed.
+///
+/// # Errors
+/// [`Exit::Images`]; nothing live has changed.
+pub async fn build(engine: &Engine, root: &Path, name: &UnitName, plan: &ImagePlan, step: Step, events: &Events) -> Result<(), Failure> {
     let failed = |error: DockerError| {
         let hint =
             error.hint().unwrap_or_else(|| "nothing live has changed; correct the Dockerfile or what it copies, and run again".to_owned());

@@ -177,10 +177,10 @@ type Published = (BTreeMap<String, Invalidation>, BTreeMap<UnitName, PageCheck>)
 fn published(config: &Config, observed: &Observed, sites: &BTreeMap<UnitName, SitePlan>) -> Published {
     let invalidations = cdn::plan::draw(sites.iter().map(|(name, plan)| (&config.sites[name], &plan.changed_paths[..])));
     let changed = sites.iter().filter(|(_, plan)| !plan.is_empty());
-    let checks = changed.filter_map(|(name, _)| {
+    let checks = changed.filter_map(|(name, plan)| {
         let site = &config.sites[name];
         let found = site.distribution.as_ref().and_then(|id| observed.distributions.get(id));
-        Some((name.clone(), cdn::plan::page(site, found)?))
+        Some((name.clone(), cdn::plan::page(site, found, &plan.checked()?.0)?))
     });
     (invalidations, checks.collect())
 }

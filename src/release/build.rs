@@ -9,7 +9,7 @@ use crate::model::{Exit, Failure, Sha256, UnitName};
 use crate::process::{self, Status};
 use crate::site;
 use crate::site::plan::Manifest;
-use crate::site::scan::{self, Output};
+use crate::site::scan::{self, Output, Wanted};
 
 use super::Request;
 
@@ -48,16 +48,16 @@ pub(super) async fn site(
 }
 
 async fn scan(request: &Request, name: &UnitName, site: &Site) -> Result<Output, Failure> {
-    let output = request.project.root.join(&site.path).join(&site.output);
-    let (owner, maps) = (name.clone(), site.source_maps == SourceMaps::Upload);
-    let scanned = tokio::task::spawn_blocking(move || scan::scan(&owner, &output, maps)).await;
+    let (owner, root, output) = (name.clone(), request.project.root.clone(), site::plan::output(site));
+    let wanted = Wanted { source_maps: site.source_maps == SourceMaps::Upload, index: true };
+    let scanned = tokio::task::spawn_blocking(move || scan::scan(&owner, &root, &output, wanted)).await;
     scanned.map_err(|error| Failure::new(Exit::Bug, format!("site `{name}`: reading its output failed")).because(error))?
 }
 
 /// The output of what is live, if that was made of the same and nothing else lies where the build writes.
 async fn built_already(request: &Request, name: &UnitName, site: &Site, live: Option<&Manifest>, inputs: Sha256) -> Option<Output> {
     let live = live.filter(|live| live.inputs == Some(inputs) && !request.look.audit && !request.look.rebuild)?;
-    let output = site::plan::output_of(site, live)?;
+    let output = site::plan::output_of(site, live, site::plan::output(site))?;
     if !request.project.root.join(&site.path).join(&site.output).is_dir() {
         return Some(output);
     }

@@ -8,6 +8,7 @@
 
 mod build;
 mod commit;
+mod from_image;
 mod preflight;
 mod prepare;
 mod scope;

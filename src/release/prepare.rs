@@ -17,6 +17,7 @@ use crate::probe;
 use crate::site;
 use crate::site::plan::SitePlan;
 
+use super::from_image::{self, Taken};
 use super::{Request, Stop, build, commit, preflight, scope};
 
 /// What the stages work with.
@@ -27,6 +28,8 @@ pub struct World {
     pub(super) live: Live,
     pub(super) record: Option<Record>,
     pub(super) engine: Option<Engine>,
+    /// The services whose image this run has built for a site's files: the stage `images` has only to push it.
+    pub(super) built: BTreeSet<UnitName>,
     pub(super) probe: probe::Client,
     pub(super) root: PathBuf,
     /// Who runs this; `None` where there is nothing to do.
@@ -168,7 +171,15 @@ pub(super) async fn prepare(
     }
     observed.images = images(request, &aws, &scope, &found.repositories, &observed.pushed).await?;
     pushed_already(stages, &observed.images)?;
+    let mut taken = Taken::default();
+    if stages.contains(&Stage::Assets) {
+        taken = from_image::sites(request, &aws, journal.as_ref(), &scope.sites, &observed, events, stop).await?;
+        observed.sites.append(&mut taken.sites);
+    }
     let mut plan = plan::draw(config, &observed)?;
+    if let (None, Some(id), [Stage::Publish]) = (&saved, release, stages) {
+        uploaded(id, &plan)?;
+    }
     if !at_once && (saved.is_some() || !plan.is_empty()) {
         let known = match identity {
             Some(identity) => identity,
@@ -189,10 +200,14 @@ pub(super) async fn prepare(
         }
         _ => Etags::new(),
     };
-    let engine = if plan.needs_engine() { Some(engine(events).await?) } else { None };
+    let engine = match taken.engine {
+        None if plan.needs_engine() => Some(engine("an image has to be built", events).await?),
+        connected => connected,
+    };
     let probe =
         probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
-    Ok((World { aws, journal, live, record, engine, probe, root, caller: identity.map(|identity| identity.arn), etags }, plan))
+    let caller = identity.map(|identity| identity.arn);
+    Ok((World { aws, journal, live, record, engine, built: taken.built, probe, root, caller, etags }, plan))
 }
 
 /// Looks for all that is needed, and refuses if any of it is missing or wrong.
@@ -252,7 +267,7 @@ async fn going_on(
     Ok(sites)
 }
 
-type BuiltSites = BTreeMap<UnitName, (site::scan::Output, site::plan::Observed)>;
+pub(super) type BuiltSites = BTreeMap<UnitName, (site::scan::Output, site::plan::Observed)>;
 
 /// Builds the sites side by side, and looks at what is live of each.
 async fn sites(
@@ -264,8 +279,7 @@ async fn sites(
     stop: &Stop,
 ) -> Result<BuiltSites, Failure> {
     let config = &request.project.config;
-    let each = names.iter().map(|name| async move {
-        let site = &config.sites[name];
+    let each = from_image::others(config, names).map(|(name, site)| async move {
         let manifest = site::observe::published(journal, name, site).await?;
         let (output, inputs) = build::site(request, name, site, manifest.as_ref(), events).await?;
         let observed = site::observe::live(aws, manifest, name, site, &output, request.look).await?;
@@ -306,12 +320,20 @@ fn pushed_already(stages: &[Stage], images: &BTreeMap<UnitName, image::plan::Obs
     Err(failure.hint("run `windlass stage images` first"))
 }
 
-async fn engine(events: &Events) -> Result<Engine, Failure> {
+/// A release without a plan of its own has found nothing to upload. Whatever is to be published now is another release's.
+fn uploaded(id: &ReleaseId, plan: &Plan) -> Result<(), Failure> {
+    let Some((name, _)) = plan.sites.iter().find(|(_, site)| !site.is_empty()) else { return Ok(()) };
+    let failure = Failure::new(Exit::Preflight, "preflight refused the stage; nothing was changed");
+    let failure = failure.because(format!("the release `{id}` has uploaded nothing of the site `{name}`, which has changed"));
+    Err(failure.hint(format!("run `windlass stage assets --release {id}` first")))
+}
+
+pub(super) async fn engine(why: &str, events: &Events) -> Result<Engine, Failure> {
     events
         .step(Step::before("docker", "connect"), async {
             let engine = docker::connect().await.map_err(|error| {
                 let hint = error.hint();
-                let failure = Failure::new(Exit::Preflight, "an image has to be built, and no Docker engine answers").because(error);
+                let failure = Failure::new(Exit::Preflight, format!("{why}, and no Docker engine answers")).because(error);
                 failure.hint(hint.unwrap_or_else(|| "start one, or set DOCKER_HOST; nothing was changed".to_owned()))
             })?;
             let detail = format!("engine {} at {}", engine.version(), engine.endpoint());

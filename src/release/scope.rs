@@ -10,7 +10,7 @@ use crate::model::{Exit, Failure, Stage, UnitName};
 pub(super) struct Scope {
     /// To be uploaded and published.
     pub(super) sites: BTreeSet<UnitName>,
-    /// Services whose image is needed: to roll them, or to migrate with it.
+    /// Services whose image is needed: to roll them, to migrate with it, or because a site's files lie in it.
     pub(super) images: BTreeSet<UnitName>,
     /// To be migrated.
     pub(super) migrations: BTreeSet<UnitName>,
@@ -46,6 +46,10 @@ pub(super) fn scope(config: &Config, units: &[UnitName], stages: &[Stage]) -> Re
         .map(|(_, migration)| &migration.from);
     if has(&[Stage::Images, Stage::Migrations, Stage::Services]) {
         scope.images = config.services.keys().filter(|name| chosen(name)).chain(migrated).cloned().collect();
+    }
+    if has(&[Stage::Assets, Stage::Images]) {
+        let holding = config.sites.iter().filter(|(name, _)| chosen(name)).filter_map(|(_, site)| site.from_image.as_ref());
+        scope.images.extend(holding.map(|from| from.service.clone()));
     }
     Ok(scope)
 }

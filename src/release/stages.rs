@@ -58,7 +58,8 @@ async fn assets(world: &World, plan: &Plan, events: &Events) -> Result<Etags, Fa
 
 async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(UnitName, ImageUri)>, Failure> {
     let all = plan.images.iter().map(|(name, image)| async move {
-        let uri = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, name, image, events).await?;
+        let built = world.built.contains(name);
+        let uri = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, name, image, built, events).await?;
         Ok((name.clone(), uri))
     });
     first(join_all(all).await)
@@ -172,9 +173,8 @@ async fn publish(world: &World, plan: &Plan, record: &Record, events: &Events) -
     }
     let published = first(published)?;
     for (name, check) in &plan.checks {
-        let index = plan.sites.get(name).and_then(|site| site.index()).and_then(|(_, file)| file.sha256);
-        if let Some(index) = index {
-            site::execute::check(&world.probe, name, &check.url, index, events).await?;
+        if let Some((_, wanted)) = plan.sites.get(name).and_then(|site| site.checked()) {
+            site::execute::check(&world.probe, name, &check.url, wanted, events).await?;
         }
     }
     // Last of all: until the new pages are known to be served, the old ones may be wanted back.

@@ -87,6 +87,10 @@ fn size(writes: &[Object]) -> String {
 fn assets(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (name, site) in &plan.sites {
         let SitePlan { bucket, output, upload, unchanged, .. } = site;
+        let output = match &site.from_image {
+            Some(from) => &format!("{} in the image of {}", from.path, from.service),
+            None => output,
+        };
         writeln!(
             out,
             "  {name}: {output} to s3://{bucket}: {} to upload ({}), {unchanged} unchanged",

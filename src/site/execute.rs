@@ -15,7 +15,7 @@ use crate::journal::Journal;
 use crate::model::{Exit, Failure, Headers, ObjectKey, Sha256, Stage, UnitName};
 use crate::probe;
 
-use super::plan::{Change, Kept, Manifest, SitePlan, Write};
+use super::plan::{Change, Kept, LiveFile, Manifest, SitePlan, Write};
 use super::retention::{Prune, Retained, Why};
 
 /// How many requests are under way at a time: 96 at 30 ms stay below S3's 3,500 writes a second for a prefix.
@@ -306,13 +306,13 @@ fn failed(name: &UnitName, exit: Exit, what: &str, key: &dyn std::fmt::Display, 
 /// How long the page may take to become the new one: CloudFront says 5 s for most edges, and up to minutes for the last.
 const PATIENCE: Duration = Duration::from_mins(1);
 
-/// Asks for the page at `url` until it is the released one, then for every asset that it names.
+/// Asks for the page (or file) at `url` until it is the released one, then for every asset that a page names.
 ///
 /// Not only the status counts: a distribution that answers every missing key with its page says 200 for an absent script.
 ///
 /// # Errors
 /// [`Exit::Check`]: it is published, but this is not what is served.
-pub async fn check(client: &probe::Client, name: &UnitName, url: &str, index: Sha256, events: &Events) -> Result<(), Failure> {
+pub async fn check(client: &probe::Client, name: &UnitName, url: &str, wanted: &LiveFile, events: &Events) -> Result<(), Failure> {
     let step = Step::of(Stage::Publish, name, "check");
     events
         .step(step, async {
@@ -323,7 +323,7 @@ pub async fn check(client: &probe::Client, name: &UnitName, url: &str, index: Sh
             let start = tokio::time::Instant::now();
             let page = loop {
                 let wrong = match client.get(url).await {
-                    Ok(page) if page.status == 200 && Sha256::of(&page.body) == index => break page,
+                    Ok(page) if page.status == 200 && (page.cut || Some(Sha256::of(&page.body)) == wanted.sha256) => break page,
                     Ok(page) if page.status == 200 => "another page is served than the one that was published".to_owned(),
                     Ok(page) => format!("it answers {}", page.status),
                     Err(error) => error.to_string(),
@@ -333,6 +333,13 @@ pub async fn check(client: &probe::Client, name: &UnitName, url: &str, index: Sh
                 }
                 tokio::time::sleep(Duration::from_millis(500)).await;
             };
+            let served = page.content_type.as_deref().unwrap_or("no type");
+            if !served.eq_ignore_ascii_case(&wanted.headers.content_type) {
+                return Err(failed(format!("it is served as `{served}`, and is `{}` in the bucket", wanted.headers.content_type)));
+            }
+            if !is_page(served) {
+                return Ok(((), Outcome::Done, url.to_owned()));
+            }
             let html = String::from_utf8_lossy(&page.body).into_owned();
             let assets = probe::references(&html, url);
             for asset in &assets {

@@ -11,7 +11,7 @@ use crate::model::{Exit, Failure, Sha256, UnitName};
 const SCHEME: &str = "windlass site inputs 1";
 
 /// Directories that a build or an installer fills: their content follows from the rest.
-const FILLED: &[&str] = &["node_modules", ".git", ".next", ".vite", ".cache", ".turbo", ".parcel-cache", "coverage"];
+const FILLED: &[&str] = &["node_modules", ".git", ".next", ".vite", ".cache", ".turbo", ".parcel-cache", "coverage", ".windlass"];
 
 /// Lockfiles that may lie above the site, in a workspace.
 const LOCKFILES: &[&str] =
@@ -128,6 +128,16 @@ pub fn digest(
         }
     }
     Ok(Sha256::of(text.0.as_bytes()))
+}
+
+/// The digest of files that are taken out of an image: `image` is all that went into it, or its address.
+#[must_use]
+pub fn of_image(image: &str, path: &str, source_maps: bool) -> Sha256 {
+    let mut text = Fields::default();
+    for field in ["windlass site out of an image 1", image, path, if source_maps { "with source maps" } else { "" }] {
+        text.add(field);
+    }
+    Sha256::of(text.0.as_bytes())
 }
 
 fn of(path: &Path) -> std::io::Result<String> {

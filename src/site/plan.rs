@@ -16,8 +16,14 @@ use super::scan::{Output, OutputFile};
 pub struct SitePlan {
     /// The bucket.
     pub bucket: String,
+    /// What every key starts with.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub prefix: String,
     /// Where the build's output lies, from the configuration's directory.
     pub output: String,
+    /// Where the files come from, if that is the image of a service.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from_image: Option<FromImage>,
     /// How fingerprints were recognised.
     pub fingerprints: Fingerprints,
     /// How it is known what is live.
@@ -40,6 +46,15 @@ pub struct SitePlan {
     pub changed_paths: Vec<String>,
     /// All that will be live.
     pub manifest: Manifest,
+}
+
+/// Where in an image files lie.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct FromImage {
+    /// Whose image.
+    pub service: UnitName,
+    /// The directory in it.
+    pub path: String,
 }
 
 /// One object to write.
@@ -171,10 +186,15 @@ impl SitePlan {
         self.upload.is_empty() && self.publish.is_empty() && !self.prune.iter().any(|prune| prune.why == Why::RemovedPage)
     }
 
-    /// The file that the site's root serves.
+    /// What is asked for when all is published, with its URL path: the page at the site's root, or where there is none, the smallest of
+    /// the files.
     #[must_use]
-    pub fn index(&self) -> Option<(&ObjectKey, &LiveFile)> {
-        self.manifest.files.iter().filter(|(key, _)| key.file_name() == "index.html").min_by_key(|(key, _)| key.as_str().len())
+    pub fn checked(&self) -> Option<(String, &LiveFile)> {
+        let index = if self.prefix.is_empty() { "index.html".to_owned() } else { format!("{}/index.html", self.prefix) };
+        let files = &self.manifest.files;
+        let page = files.iter().find(|(key, _)| key.as_str() == index);
+        let (key, file) = page.or_else(|| files.iter().filter(|(_, file)| file.size > 0).min_by_key(|(key, file)| (file.size, *key)))?;
+        Some((format!("/{}", encoded(key.as_str())), file))
     }
 }
 
@@ -202,7 +222,9 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         .collect();
     let mut plan = SitePlan {
         bucket: site.bucket.to_string(),
-        output: joined(&site.path, &site.output),
+        prefix: site.prefix.clone(),
+        output: output.directory.clone(),
+        from_image: site.from_image.as_ref().map(|from| FromImage { service: from.service.clone(), path: from.path.clone() }),
         fingerprints: if output.fingerprinted.is_some() { Fingerprints::Manifest } else { Fingerprints::Rule },
         known: observed.known,
         upload: Vec::new(),
@@ -281,10 +303,10 @@ pub fn go_on(name: &UnitName, saved: SitePlan, live: Option<&Manifest>) -> Resul
     Err(failure.hint("nothing was changed; release the commit that is wanted anew, or roll back to this one"))
 }
 
-/// The output of the build that a manifest was made of, for a site that does not have to be built again; `None` if a file of it is
-/// unknown.
+/// The output of the build that a manifest was made of, for a site that does not have to be built again, as if it lay in `directory`;
+/// `None` if a file of it is unknown.
 #[must_use]
-pub fn output_of(site: &Site, manifest: &Manifest) -> Option<Output> {
+pub fn output_of(site: &Site, manifest: &Manifest, directory: String) -> Option<Output> {
     let below = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
     let files = manifest.files.iter().map(|(key, file)| {
         let path = key.as_str().strip_prefix(&below)?.to_owned();
@@ -292,7 +314,7 @@ pub fn output_of(site: &Site, manifest: &Manifest) -> Option<Output> {
     });
     let mut files: Vec<OutputFile> = files.collect::<Option<_>>()?;
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Some(Output { files, fingerprinted: manifest.fingerprinted.clone(), left_out: Vec::new() })
+    Some(Output { directory, files, fingerprinted: manifest.fingerprinted.clone(), left_out: Vec::new() })
 }
 
 /// What of earlier releases stays, and what goes.
@@ -317,9 +339,11 @@ fn retain(plan: &mut SitePlan, site: &Site, observed: &Observed) {
     plan.prune = gone;
 }
 
-fn joined(path: &str, output: &str) -> String {
-    let path = path.trim_end_matches('/');
-    if path.is_empty() || path == "." { output.to_owned() } else { format!("{path}/{output}") }
+/// Where the build of a site writes: from the configuration's directory.
+#[must_use]
+pub fn output(site: &Site) -> String {
+    let path = site.path.trim_end_matches('/');
+    if path.is_empty() || path == "." { site.output.clone() } else { format!("{path}/{}", site.output) }
 }
 
 /// The URL paths that serve a key: a directory's index is served at the directory too.

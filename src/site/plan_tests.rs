@@ -15,7 +15,7 @@ fn output(files: &[(&str, &str)]) -> Output {
         .map(|(path, content)| OutputFile { path: (*path).to_owned(), size: content.len() as u64, sha256: Sha256::of(content.as_bytes()) })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
-    Output { files, fingerprinted: None, left_out: Vec::new() }
+    Output { directory: "web/dist".to_owned(), files, fingerprinted: None, left_out: Vec::new() }
 }
 
 fn nothing() -> Observed {
@@ -105,4 +105,13 @@ fn a_removed_page_alone_is_a_change() {
 #[test]
 fn urls_are_encoded_as_cloudfront_compares_them() {
     assert_eq!(urls(&"Ünïcode & #1%25.txt".parse().unwrap()), ["/%C3%9Cn%C3%AFcode%20&%20%231%2525.txt"]);
+}
+
+#[test]
+fn a_site_without_a_page_is_checked_by_one_of_its_files() {
+    let files = [("css/b.css", "22"), ("css/a b.css", "1"), ("empty.css", ""), ("admin/index.html", "a page below")];
+    let plan = plan(&files, &nothing());
+    assert_eq!(plan.checked().unwrap().0, "/css/a%20b.css");
+    let page = super::tests::plan(FIRST, &nothing());
+    assert_eq!(page.checked().unwrap().0, "/index.html");
 }

@@ -12,12 +12,26 @@ use crate::model::{Exit, Failure, Sha256, UnitName};
 /// What a build wrote.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
+    /// Where it lies: from the configuration's directory, or absolute.
+    pub directory: String,
     /// Its files, sorted by path.
     pub files: Vec<OutputFile>,
     /// The paths that the build's own manifest names as fingerprinted, if it left one.
     pub fingerprinted: Option<BTreeSet<String>>,
     /// Files that stay behind, with the reason.
     pub left_out: Vec<(String, &'static str)>,
+}
+
+/// Why a link of an output stays behind.
+pub const LEADS_OUT: &str = "a link that leads out of the build output";
+
+/// What is asked of an output.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted {
+    /// Are source maps part of it?
+    pub source_maps: bool,
+    /// Must there be an `index.html`? The files of an image may be there for other pages to name.
+    pub index: bool,
 }
 
 /// One file of a build's output.
@@ -31,11 +45,12 @@ pub struct OutputFile {
     pub sha256: Sha256,
 }
 
-/// Reads the output of `site` in `directory`.
+/// Reads the output of `site` in `at`, from `root` (or absolute).
 ///
 /// # Errors
-/// [`Exit::Build`] if the directory is missing, holds no `index.html`, or cannot be read.
-pub fn scan(site: &UnitName, directory: &Path, with_source_maps: bool) -> Result<Output, Failure> {
+/// [`Exit::Build`] if the directory is missing or empty, holds no `index.html` where one is wanted, or cannot be read.
+pub fn scan(site: &UnitName, root: &Path, at: &str, wanted: Wanted) -> Result<Output, Failure> {
+    let directory = &root.join(at);
     if !directory.is_dir() {
         let failure = Failure::new(Exit::Build, format!("site `{site}`: there is no build output"));
         let failure = failure.because(format!("`{}` is not a directory", directory.display()));
@@ -46,31 +61,52 @@ pub fn scan(site: &UnitName, directory: &Path, with_source_maps: bool) -> Result
     let real = directory.canonicalize().map_err(|error| unreadable(site, directory).because(error))?;
     let mut paths = Vec::new();
     let mut left_out = Vec::new();
-    for entry in walkdir::WalkDir::new(directory).follow_links(true).sort_by_file_name() {
-        let entry = entry.map_err(|error| unreadable(site, directory).because(error))?;
+    let mut walk = walkdir::WalkDir::new(directory).min_depth(1).follow_links(true).sort_by_file_name().into_iter();
+    while let Some(entry) = walk.next() {
+        let entry = entry.map_err(|error| unreadable_entry(site, directory, &error))?;
+        if entry.path_is_symlink() && !entry.path().canonicalize().is_ok_and(|target| target.starts_with(&real)) {
+            left_out.push((relative(site, directory, entry.path())?, LEADS_OUT));
+            if entry.file_type().is_dir() {
+                walk.skip_current_dir();
+            }
+            continue;
+        }
         if !entry.file_type().is_file() {
             continue;
         }
         let path = relative(site, directory, entry.path())?;
-        if entry.path_is_symlink() && !entry.path().canonicalize().is_ok_and(|target| target.starts_with(&real)) {
-            left_out.push((path, "a link that leads out of the build output"));
-            continue;
-        }
-        match why_left_out(&path, with_source_maps) {
+        match why_left_out(&path, wanted.source_maps) {
             Some(reason) => left_out.push((path, reason)),
             None => paths.push((path, entry.path().to_owned())),
         }
     }
-    if !paths.iter().any(|(path, _)| path == "index.html") {
-        let failure = Failure::new(Exit::Build, format!("site `{site}`: the build output has no `index.html`"));
+    if paths.is_empty() || (wanted.index && !paths.iter().any(|(path, _)| path == "index.html")) {
+        let what = if wanted.index { "the build output has no `index.html`" } else { "there are no files" };
+        let failure = Failure::new(Exit::Build, format!("site `{site}`: {what}"));
         let found: Vec<&str> = paths.iter().map(|(path, _)| path.as_str()).take(5).collect();
         let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
         let failure = failure.because(format!("`{}` holds {found}", directory.display()));
         return Err(failure.hint("nothing was uploaded; a site needs an index document, or the page at `/` would be an error"));
     }
-    let fingerprinted = vite_manifest(site, directory)?;
+    let fingerprinted = match vite_manifest(site, directory)? {
+        None => django_manifest(site, directory)?,
+        files => files,
+    };
     paths.sort();
-    Ok(Output { files: digests(site, &paths)?, fingerprinted, left_out })
+    Ok(Output { directory: at.to_owned(), files: digests(site, &paths)?, fingerprinted, left_out })
+}
+
+/// A link that leads nowhere is a file that the build meant to be there.
+fn unreadable_entry(site: &UnitName, directory: &Path, error: &walkdir::Error) -> Failure {
+    let path = error.path().unwrap_or(directory);
+    let cause = error.to_string();
+    match std::fs::read_link(path) {
+        Ok(target) if !path.exists() => {
+            let failure = unreadable(site, path).because(format!("it is a link to `{}`, which is not there", target.display()));
+            failure.hint("nothing was uploaded; remove the link, or let the build write what it leads to")
+        }
+        _ => unreadable(site, path).because(cause),
+    }
 }
 
 fn unreadable(site: &UnitName, path: &Path) -> Failure {
@@ -128,6 +164,25 @@ fn vite_manifest(site: &UnitName, directory: &Path) -> Result<Option<BTreeSet<St
     Ok(Some(files.filter(|file| Path::new(file).extension().is_none_or(|extension| extension != "html")).collect()))
 }
 
+/// The files that Django's manifest names: hashed copies, each beside a file that keeps its name.
+///
+/// <https://docs.djangoproject.com/en/5.2/ref/contrib/staticfiles/#manifeststaticfilesstorage>
+fn django_manifest(site: &UnitName, directory: &Path) -> Result<Option<BTreeSet<String>>, Failure> {
+    #[derive(Deserialize)]
+    struct Manifest {
+        paths: std::collections::BTreeMap<String, String>,
+    }
+    let path = directory.join("staticfiles.json");
+    if !path.is_file() {
+        return Ok(None);
+    }
+    let text = std::fs::read(&path).map_err(|error| unreadable(site, &path).because(error))?;
+    // Another tool's file of this name says nothing about fingerprints.
+    let Ok(manifest) = serde_json::from_slice::<Manifest>(&text) else { return Ok(None) };
+    // Without a hash in it (as with `keep_intermediate_files`) a name is its own.
+    Ok(Some(manifest.paths.into_iter().filter(|(name, hashed)| name != hashed).map(|(_, hashed)| hashed).collect()))
+}
+
 /// Hashes the files, on as many threads as there are cores.
 fn digests(site: &UnitName, paths: &[(String, PathBuf)]) -> Result<Vec<OutputFile>, Failure> {
     let next = AtomicUsize::new(0);
@@ -157,6 +212,8 @@ fn digests(site: &UnitName, paths: &[(String, PathBuf)]) -> Result<Vec<OutputFil
 mod tests {
     use super::*;
 
+    const PAGE: Wanted = Wanted { source_maps: false, index: true };
+
     fn tree(files: &[&str]) -> tempfile::TempDir {
         let root = tempfile::tempdir().unwrap();
         for file in files {
@@ -172,7 +229,7 @@ mod tests {
         let root =
             tree(&["index.html", ".env.production", ".vite/manifest.json", ".well-known/x", "assets/a.js", "assets/a.js.map", "ü #1.svg"]);
         std::fs::write(root.path().join(".vite/manifest.json"), r#"{"index.html":{"file":"assets/a.js","css":["assets/a.css"]}}"#).unwrap();
-        let output = scan(&"web".parse().unwrap(), root.path(), false).unwrap();
+        let output = scan(&"web".parse().unwrap(), root.path(), ".", PAGE).unwrap();
         let paths: Vec<&str> = output.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, [".well-known/x", "assets/a.js", "index.html", "ü #1.svg"]);
         assert_eq!(output.left_out.len(), 3);
@@ -183,9 +240,40 @@ mod tests {
     #[test]
     fn an_output_without_an_index_document_is_refused() {
         let root = tree(&["about.html"]);
-        let failure = scan(&"web".parse().unwrap(), root.path(), false).unwrap_err();
+        let web = "web".parse().unwrap();
+        let failure = scan(&web, root.path(), ".", PAGE).unwrap_err();
         assert_eq!((failure.exit(), failure.causes()[0].ends_with("holds about.html")), (Exit::Build, true));
-        let failure = scan(&"web".parse().unwrap(), &root.path().join("dist"), false).unwrap_err();
+        let failure = scan(&web, root.path(), "dist", PAGE).unwrap_err();
         assert_eq!(failure.exit(), Exit::Build);
+        let parts = Wanted { index: false, ..PAGE };
+        assert_eq!(scan(&web, root.path(), ".", parts).unwrap().files.len(), 1);
+        assert_eq!(scan(&web, tree(&[]).path(), ".", parts).unwrap_err().to_string(), "site `web`: there are no files");
+    }
+
+    #[test]
+    fn a_link_is_followed_as_long_as_it_stays_inside() {
+        use std::os::unix::fs::symlink;
+        let outside = tree(&["secret/key", "page.html"]);
+        let root = tree(&["index.html", "assets/a.js"]);
+        symlink(outside.path().join("secret"), root.path().join("directory")).unwrap();
+        symlink(outside.path().join("page.html"), root.path().join("page.html")).unwrap();
+        symlink("assets", root.path().join("static")).unwrap();
+        let web = "web".parse().unwrap();
+        let output = scan(&web, root.path(), ".", PAGE).unwrap();
+        let paths: Vec<&str> = output.files.iter().map(|file| file.path.as_str()).collect();
+        assert_eq!(paths, ["assets/a.js", "index.html", "static/a.js"]);
+        assert_eq!(output.left_out, [("directory".to_owned(), LEADS_OUT), ("page.html".to_owned(), LEADS_OUT)]);
+        symlink("gone", root.path().join("old.html")).unwrap();
+        let failure = scan(&web, root.path(), ".", PAGE).unwrap_err();
+        assert!(failure.causes()[0].contains("a link to `gone`, which is not there"), "{:?}", failure.causes());
+    }
+
+    #[test]
+    fn djangos_manifest_says_which_names_hold_a_hash() {
+        let root = tree(&["css/look.8f6cfc7b001d.css", "css/look.css", "staticfiles.json"]);
+        let manifest = r#"{"paths": {"css/look.css": "css/look.8f6cfc7b001d.css"}, "version": "1.1", "hash": "1d32f7b0d0cd"}"#;
+        std::fs::write(root.path().join("staticfiles.json"), manifest).unwrap();
+        let output = scan(&"web".parse().unwrap(), root.path(), ".", Wanted { index: false, ..PAGE }).unwrap();
+        assert_eq!(output.fingerprinted.unwrap().into_iter().collect::<Vec<_>>(), ["css/look.8f6cfc7b001d.css"]);
     }
 }

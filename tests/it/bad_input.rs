@@ -151,7 +151,7 @@ async fn a_missing_build_output_is_refused() {
     std::fs::remove_dir_all(shop.scene.project().join("dist")).unwrap();
     assert_snapshot!(shop.refused(&["release"], 20), @r"
     error: site `web`: there is no build output
-       `././dist` is not a directory
+       `./dist` is not a directory
     hint: `sites.web.output` names the directory that the build writes, from `path`; is it another one?
     ");
     shop.refused(&["plan"], 20);
@@ -163,7 +163,7 @@ async fn a_build_output_without_an_index_document_is_refused() {
     shop.scene.remove("dist/index.html");
     assert_snapshot!(shop.refused(&["release"], 20), @r"
     error: site `web`: the build output has no `index.html`
-       `././dist` holds about/index.html, assets/app-00000001.js, robots.txt
+       `./dist` holds about/index.html, assets/app-00000001.js, robots.txt
     hint: nothing was uploaded; a site needs an index document, or the page at `/` would be an error
     ");
     shop.refused(&["plan"], 20);

@@ -7,6 +7,8 @@ mod cli;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod from_image;
+#[cfg(test)]
 mod preflight;
 #[cfg(test)]
 mod release;

@@ -118,6 +118,17 @@ impl Shop {
         self.run(&["release"]).expect(0)
     }
 
+    /// Releases some units; it has to succeed. The proxy's log holds this run alone.
+    pub(crate) fn release_units(&self, units: &[&str]) -> Outcome {
+        self.run(&[&["release"], units].concat()).expect(0)
+    }
+
+    /// Asks the distribution for a path, as a browser would.
+    pub(crate) async fn get(&self, path: &str) -> windlass::probe::Page {
+        let client = windlass::probe::client(Some(&self.proxy.url())).unwrap();
+        client.get(&format!("https://{}{path}", self.domain)).await.unwrap()
+    }
+
     /// Runs the binary. The proxy's log holds this run alone.
     pub(crate) fn run(&self, arguments: &[&str]) -> Outcome {
         self.proxy.clear();
