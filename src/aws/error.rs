@@ -10,6 +10,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId as _;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 
+use super::fence::Fenced;
 use super::kind::{Kind, classify, dispatch_kind};
 
 /// A call to AWS that failed: which, on what, and why.
@@ -122,6 +123,12 @@ impl AwsError {
         self.kind == Kind::ClockSkew
     }
 
+    /// The lease had ended: nothing was sent.
+    #[must_use]
+    pub fn is_fenced(&self) -> bool {
+        self.kind == Kind::Fenced
+    }
+
     /// AWS answered with an internal error (5xx): a write may have happened or not.
     #[must_use]
     pub fn is_server_fault(&self) -> bool {
@@ -194,6 +201,7 @@ impl AwsError {
             let request_id = error.request_id().map(str::to_owned);
             let status = error.raw_response().map(|response| response.status().as_u16());
             let (kind, code, message) = match &error {
+                _ if find::<Fenced>(&error).is_some() => (Kind::Fenced, None, Fenced.to_string()),
                 SdkError::ServiceError(service) => {
                     let code = service.err().code();
                     let said = service.err().message().unwrap_or_default();

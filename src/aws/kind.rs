@@ -23,6 +23,8 @@ pub(super) enum Kind {
         timeout: bool,
     },
     ServerFault,
+    /// Nothing was sent: the lease had ended.
+    Fenced,
     Other,
 }
 

@@ -11,11 +11,13 @@ mod ecr;
 mod ecs;
 mod ecs_task;
 mod error;
+mod fence;
 mod kind;
 mod lambda;
 mod s3;
 mod s3_bucket;
 mod s3_delete;
+mod s3_lock;
 mod s3_multipart;
 mod sts;
 
@@ -38,10 +40,12 @@ pub use ecr::{RegistryCredentials, Repository};
 pub use ecs::{CircuitBreaker, Cluster, Deployment, Event, Service, StoppedContainer, StoppedTask};
 pub use ecs_task::{Container, TaskDefinition};
 pub use error::AwsError;
+pub use fence::{Fence, Moment};
 pub use lambda::{Function, Invocation};
 pub use s3::{Condition, ListedObject, Object, ObjectHead};
 pub use s3_bucket::{Exposure, PublicAccessBlock};
 pub use s3_delete::Deleted;
+pub use s3_lock::Aged;
 pub use s3_multipart::PutFileError;
 pub use sts::Identity;
 
@@ -76,11 +80,14 @@ pub struct Aws(Arc<Clients>);
 struct Clients {
     config: SdkConfig,
     region: String,
+    fence: Fence,
     cloudfront: aws_sdk_cloudfront::Client,
     ecr: aws_sdk_ecr::Client,
     ecs: aws_sdk_ecs::Client,
     lambda: aws_sdk_lambda::Client,
     s3: aws_sdk_s3::Client,
+    /// For what the fence itself stands on.
+    lock_s3: aws_sdk_s3::Client,
     sts: aws_sdk_sts::Client,
 }
 
@@ -96,12 +103,25 @@ impl Aws {
     pub fn endpoint_url(&self) -> Option<&str> {
         self.0.config.endpoint_url()
     }
+
+    /// What stands in front of every write of these clients.
+    #[must_use]
+    pub fn fence(&self) -> &Fence {
+        &self.0.fence
+    }
 }
 
 impl std::fmt::Debug for Aws {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Aws").field("region", &self.region()).field("endpoint_url", &self.endpoint_url()).finish_non_exhaustive()
     }
+}
+
+/// A service's client behind the fence.
+macro_rules! fenced {
+    ($sdk:ident, $config:expr, $fence:expr) => {
+        $sdk::Client::from_conf($sdk::config::Builder::from(&$config).interceptor($fence.clone()).build())
+    };
 }
 
 /// Reads the shared configuration and makes the clients. It calls no service, so that credentials which are missing, expired or not
@@ -142,15 +162,17 @@ pub async fn connect(access: &Access) -> Result<Aws, AwsError> {
         let assumed = aws_config::sts::AssumeRoleProvider::builder(role).session_name("windlass").configure(&config).build().await;
         config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(assumed)).build();
     }
+    let fence = Fence::default();
+    // Bucket names in front of a host that is not AWS's (`shop-web.127.0.0.1`) do not resolve.
+    let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
     Ok(Aws(Arc::new(Clients {
-        cloudfront: aws_sdk_cloudfront::Client::new(&config),
-        ecr: aws_sdk_ecr::Client::new(&config),
-        ecs: aws_sdk_ecs::Client::new(&config),
-        lambda: aws_sdk_lambda::Client::new(&config),
-        // Bucket names in front of a host that is not AWS's (`shop-web.127.0.0.1`) do not resolve.
-        s3: aws_sdk_s3::Client::from_conf(
-            aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some()).build(),
-        ),
+        cloudfront: fenced!(aws_sdk_cloudfront, config, fence),
+        ecr: fenced!(aws_sdk_ecr, config, fence),
+        ecs: fenced!(aws_sdk_ecs, config, fence),
+        lambda: fenced!(aws_sdk_lambda, config, fence),
+        lock_s3: aws_sdk_s3::Client::from_conf(s3.clone().build()),
+        s3: aws_sdk_s3::Client::from_conf(s3.interceptor(fence.clone()).build()),
+        fence,
         sts: aws_sdk_sts::Client::new(&config),
         region: region.to_string(),
         config,

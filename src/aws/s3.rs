@@ -66,11 +66,11 @@ pub enum Condition {
 }
 
 impl Condition {
-    fn if_none_match(&self) -> Option<String> {
+    pub(super) fn if_none_match(&self) -> Option<String> {
         matches!(self, Self::IfAbsent).then(|| "*".to_owned())
     }
 
-    fn if_match(&self) -> Option<String> {
+    pub(super) fn if_match(&self) -> Option<String> {
         match self {
             Self::IfMatch(etag) => Some(etag.clone()),
             Self::Always | Self::IfAbsent => None,

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::config::Duration;
 use crate::model::{ReleaseId, Stage, UnitName};
+use crate::release::Hold;
 
 /// Takes a commit to a healthy release on AWS, and says at every moment what is live.
 #[derive(Debug, Parser)]
@@ -99,7 +101,7 @@ pub(super) enum Verb {
     /// Say what a release would do, and write nothing
     Plan(Plan),
     /// Release: assets, images, migrations, services, publish
-    Release(Units),
+    Release(Release),
     /// Run one stage of a release
     Stage(StageVerb),
     /// Say what is live
@@ -138,7 +140,43 @@ pub(super) struct Plan {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Release {
+    #[command(flatten)]
+    pub(super) units: Units,
+    #[command(flatten)]
+    pub(super) locking: Locking,
+}
+
+/// How a verb that writes holds the lock of the application in its environment.
+#[derive(Debug, Args)]
+pub(super) struct Locking {
+    /// How long to wait for another release to end, instead of exiting with 12 at once: 90s, 15m
+    #[arg(long, value_name = "TIME", env = "WINDLASS_LOCK_WAIT")]
+    pub(super) lock_wait: Option<Duration>,
+    /// How long the lock outlives a run that was killed on another machine [default: 60s]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_LEASE")]
+    pub(super) lease: Option<Duration>,
+    /// Release although what is live is newer
+    #[arg(long)]
+    pub(super) allow_older: bool,
+}
+
+impl Locking {
+    pub(super) fn hold(&self) -> Hold {
+        let default = Hold::default();
+        Hold {
+            wait: self.lock_wait.map_or(default.wait, |wait| wait.0),
+            // A lease is renewed four times over, and S3's dates are in whole seconds.
+            lease: self.lease.map_or(default.lease, |lease| lease.0.max(std::time::Duration::from_secs(4))),
+            allow_older: self.allow_older,
+        }
+    }
+}
+
+#[derive(Debug, Args)]
 pub(super) struct StageVerb {
+    #[command(flatten)]
+    pub(super) locking: Locking,
     /// assets, images, migrations, services or publish
     pub(super) stage: Stage,
     #[command(flatten)]

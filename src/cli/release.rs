@@ -3,14 +3,15 @@
 use std::process::ExitCode;
 
 use crate::model::{Commit, Failure};
-use crate::release::{self, Released};
+use crate::release::{self, Released, Request};
 
-use super::arguments::{Common, Format, Units};
+use super::arguments::{Common, Format, Release};
 use super::session;
 
-pub(super) async fn run(common: &Common, verb: &Units) -> Result<ExitCode, Failure> {
+pub(super) async fn run(common: &Common, verb: &Release) -> Result<ExitCode, Failure> {
     let released = session::with_reporter(common, true, async |events, stop| {
-        let request = session::request(common, &verb.units, events).await?;
+        let request = session::request(common, &verb.units.units, events).await?;
+        let request = Request { hold: verb.locking.hold(), ..request };
         release::release(&request, events, stop).await
     });
     say(common, &released.await?, "released")

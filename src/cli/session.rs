@@ -10,7 +10,7 @@ use crate::config::{self, Given};
 use crate::event::{self, Events};
 use crate::local;
 use crate::model::{Exit, Failure, Mask, UnitName, sensitive};
-use crate::release::{Request, Stop};
+use crate::release::{Hold, Origin, Request, Stop};
 use crate::report::{self, Reporter};
 use crate::site::observe::Look;
 
@@ -20,7 +20,7 @@ use super::arguments::{Common, Format, Progress};
 pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events) -> Result<Request, Failure> {
     let variables: BTreeMap<String, String> =
         std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect();
-    let at = at(&variables);
+    let origin = origin(&variables);
     let given = Given { file: common.config.clone(), environment: common.env.clone(), variables, registry: None };
     let mut project = config::load(&given)?;
     let mut access = Access {
@@ -43,14 +43,32 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
         units: units.to_vec(),
         look: Look { audit: common.audit, rebuild: common.rebuild, allow_prune: common.allow_prune },
         environment: std::env::vars_os().collect(),
-        at,
+        origin,
+        hold: Hold::default(),
     })
 }
 
-/// Where this runs, for the record.
-fn at(variables: &BTreeMap<String, String>) -> String {
-    let known = ["CODEBUILD_BUILD_ARN", "BUILD_URL", "HOSTNAME"];
-    known.iter().find_map(|name| variables.get(*name)).cloned().unwrap_or_else(|| "a local machine".to_owned())
+/// Where this runs, for the record: what CodeBuild, Jenkins, GitHub and GitLab say of the build, else whose machine it is.
+///
+/// <https://docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-env-vars.html>,
+/// <https://www.jenkins.io/doc/book/pipeline/jenkinsfile/#using-environment-variables>
+fn origin(variables: &BTreeMap<String, String>) -> Origin {
+    let known = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
+    let github =
+        || Some(format!("{}/{}/actions/runs/{}", known("GITHUB_SERVER_URL")?, known("GITHUB_REPOSITORY")?, known("GITHUB_RUN_ID")?));
+    let build = ["CODEBUILD_BUILD_URL", "CODEBUILD_BUILD_ARN", "BUILD_URL", "CI_JOB_URL"].into_iter().find_map(known).or_else(github);
+    let machine = || {
+        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
+        known("USER").map_or_else(|| host.clone(), |user| format!("{user}@{host}"))
+    };
+    // A pipeline gives its execution's id to a build only as a variable of a name that somebody chose; these are the usual ones.
+    let execution = ["CODEPIPELINE_EXECUTION_ID", "PIPELINE_EXECUTION_ID"].into_iter().find_map(known);
+    let pipeline = known("CODEBUILD_INITIATOR").filter(|initiator| initiator.starts_with("codepipeline/"));
+    let pipeline = match (pipeline, execution) {
+        (Some(pipeline), Some(execution)) => Some(format!("{pipeline} {execution}")),
+        (pipeline, execution) => pipeline.or(execution),
+    };
+    Origin { at: build.unwrap_or_else(machine), pipeline }
 }
 
 /// Runs `work` with its events reported and its signals heard.

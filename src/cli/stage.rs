@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::model::Failure;
-use crate::release;
+use crate::release::{self, Request};
 
 use super::arguments::{Common, StageVerb};
 use super::session;
@@ -11,6 +11,7 @@ use super::session;
 pub(super) async fn run(common: &Common, verb: &StageVerb) -> Result<ExitCode, Failure> {
     let released = session::with_reporter(common, true, async |events, stop| {
         let request = session::request(common, &verb.units.units, events).await?;
+        let request = Request { hold: verb.locking.hold(), ..request };
         release::stage(&request, verb.stage, verb.release.clone(), events, stop).await
     });
     super::release::say(common, &released.await?, &format!("stage {} done, release", verb.stage))

@@ -2,11 +2,12 @@
 //!
 //! Deliberately absent: who listens. A saved stream of events replays in any reporter.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
 
 use serde::{Deserialize, Serialize};
+use time::OffsetDateTime;
 use tokio::sync::mpsc;
 
 use crate::model::{Failure, Mask, ReleaseId, Stage};
@@ -116,6 +117,26 @@ impl Step {
     }
 }
 
+/// What a step came to, for the record.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct StepRan {
+    /// The stage that it belongs to; none for what comes before the first.
+    pub stage: Option<Stage>,
+    /// The unit, or what else it is about.
+    pub unit: String,
+    /// What was done.
+    pub action: String,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What came of it, in a few words.
+    pub detail: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// When it ended.
+    #[serde(with = "time::serde::rfc3339")]
+    pub ended: OffsetDateTime,
+}
+
 /// So many progress events may wait; more are dropped, so that a slow terminal costs no memory.
 const WAITING_PROGRESS: usize = 256;
 
@@ -125,6 +146,7 @@ pub struct Events {
     to: mpsc::UnboundedSender<Event>,
     waiting: Arc<AtomicUsize>,
     mask: Arc<Mask>,
+    ran: Arc<Mutex<Vec<StepRan>>>,
 }
 
 /// The receiving end.
@@ -139,7 +161,8 @@ pub struct Stream {
 pub fn channel(mask: Mask) -> (Events, Stream) {
     let (to, from) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    (Events { to, waiting: Arc::clone(&waiting), mask: Arc::new(mask) }, Stream { from, waiting })
+    let ran = Arc::default();
+    (Events { to, waiting: Arc::clone(&waiting), mask: Arc::new(mask), ran }, Stream { from, waiting })
 }
 
 impl Stream {
@@ -158,6 +181,12 @@ impl Events {
     pub fn send(&self, event: Event) {
         // The listener outlives every sender; if it is gone the process is ending.
         let _ = self.to.send(event);
+    }
+
+    /// The steps that have ended so far.
+    #[must_use]
+    pub fn ran(&self) -> Vec<StepRan> {
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Sends a sentence.
@@ -197,8 +226,19 @@ impl Events {
             Ok((_, outcome, detail)) => (*outcome, detail.clone()),
             Err(failure) => (Outcome::Failed, failure.causes().last().cloned().unwrap_or_else(|| failure.to_string())),
         };
-        let detail = self.mask.apply(&detail);
-        self.send(Event::StepFinished { step, outcome, detail, seconds: start.elapsed().as_secs_f64() });
+        let (detail, seconds) = (self.mask.apply(&detail), start.elapsed().as_secs_f64());
+        let ended = OffsetDateTime::now_utc();
+        let ran = StepRan {
+            stage: step.stage,
+            unit: step.unit.clone(),
+            action: step.action.to_owned(),
+            outcome,
+            detail: detail.clone(),
+            seconds,
+            ended,
+        };
+        self.ran.lock().unwrap_or_else(PoisonError::into_inner).push(ran);
+        self.send(Event::StepFinished { step, outcome, detail, seconds });
         result.map(|(value, _, _)| value)
     }
 }

@@ -1,26 +1,37 @@
 //! What windlass remembers: records, manifests, bodies and plans, in a private bucket below one prefix.
 //!
 //! ```text
-//! PREFIX/APP/ENVIRONMENT/live.json              what is live of services and databases
+//! PREFIX/APP/ENVIRONMENT/lock.json              who is releasing, see `lock`
+//! PREFIX/APP/ENVIRONMENT/live.json              what is live of services and databases, and which manifests are
 //! PREFIX/APP/ENVIRONMENT/sites/SITE/live.json   what is live of a site: all its files
 //! PREFIX/APP/ENVIRONMENT/releases/ID.json       the record of a release
+//! PREFIX/APP/ENVIRONMENT/commits/COMMIT.json    which release a commit is that changed nothing
 //! PREFIX/APP/ENVIRONMENT/plans/ID.json          its plan, as it was executed
 //! PREFIX/APP/ENVIRONMENT/sites/SITE/ID.json     the manifest of what a release published
 //! PREFIX/APP/ENVIRONMENT/bodies/SHA256          a file that was or will be overwritten in a site's bucket
 //! ```
 //!
+//! What says what is live is written only if it is still what this process has read or written last: of two writers one fails.
+//!
 //! Deliberately absent: what a manifest or a plan holds (they are kept as their JSON), and deciding anything.
 
+mod holder;
+mod lock;
 mod record;
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::aws::{Aws, AwsError, Condition};
-use crate::model::{ReleaseId, Sha256, UnitName};
+use crate::model::{Commit, ReleaseId, Sha256, UnitName};
 
-pub use record::{Live, LiveMigration, LiveService, Published, Ran, Record};
+pub use holder::{Holder, Process};
+pub use lock::{Attempt, Held, Lease, Loss};
+pub use record::{Live, LiveMigration, LiveService, LiveSite, Published, Ran, Record, Run};
 
 /// The state of one application in one environment.
 #[derive(Debug, Clone)]
@@ -28,6 +39,10 @@ pub struct Journal {
     aws: Aws,
     bucket: String,
     prefix: String,
+    /// The entity tags of what says what is live, as they were read or written last; `None` where nothing was there.
+    seen: Arc<Mutex<BTreeMap<String, Option<String>>>>,
+    /// Which release each site was live from when its manifest was read.
+    sites: Arc<Mutex<BTreeMap<UnitName, LiveSite>>>,
 }
 
 /// Why the state could not be read or written.
@@ -44,6 +59,24 @@ pub enum JournalError {
         /// Why not.
         source: serde_json::Error,
     },
+    /// Somebody else has written it in between.
+    #[error("somebody else has written the state `{key}` in the meantime")]
+    Moved {
+        /// The key.
+        key: String,
+    },
+}
+
+impl JournalError {
+    /// Has somebody else written in between, or did the lease end before?
+    #[must_use]
+    pub fn is_lost(&self) -> bool {
+        match self {
+            Self::Moved { .. } => true,
+            Self::Aws(error) => error.is_fenced(),
+            Self::Unreadable { .. } => false,
+        }
+    }
 }
 
 impl Journal {
@@ -51,7 +84,7 @@ impl Journal {
     #[must_use]
     pub fn new(aws: &Aws, bucket: &str, prefix: &str, app: &UnitName, environment: &str) -> Self {
         let parts: Vec<&str> = [prefix, app.as_str(), environment].into_iter().filter(|part| !part.is_empty()).collect();
-        Self { aws: aws.clone(), bucket: bucket.to_owned(), prefix: parts.join("/") }
+        Self { aws: aws.clone(), bucket: bucket.to_owned(), prefix: parts.join("/"), seen: Arc::default(), sites: Arc::default() }
     }
 
     /// The bucket.
@@ -75,7 +108,7 @@ impl Journal {
     /// # Errors
     /// S3 fails, or the object is unreadable.
     pub async fn live(&self) -> Result<Live, JournalError> {
-        Ok(self.read("live.json").await?.unwrap_or_default())
+        Ok(self.read_live("live.json").await?.unwrap_or_default())
     }
 
     /// Says what is live.
@@ -83,7 +116,7 @@ impl Journal {
     /// # Errors
     /// S3 fails.
     pub async fn set_live(&self, live: &Live) -> Result<(), JournalError> {
-        self.write("live.json", live).await
+        self.write_live("live.json", live).await
     }
 
     /// A release's record.
@@ -123,17 +156,34 @@ impl Journal {
     /// # Errors
     /// S3 fails, or the object is unreadable.
     pub async fn site<M: DeserializeOwned>(&self, site: &UnitName) -> Result<Option<Published<M>>, JournalError> {
-        self.read(&format!("sites/{site}/live.json")).await
+        let published: Option<Published<M>> = self.read_live(&format!("sites/{site}/live.json")).await?;
+        if let Some(Published { release, commit, .. }) = &published {
+            let live = LiveSite { release: release.clone(), commit: commit.clone() };
+            self.sites.lock().unwrap_or_else(PoisonError::into_inner).insert(site.clone(), live);
+        }
+        Ok(published)
     }
 
-    /// Keeps what a release has published of a site, and says that it is live.
+    /// Which release each site was live from when its manifest was read here.
+    #[must_use]
+    pub fn sites_seen(&self) -> BTreeMap<UnitName, LiveSite> {
+        self.sites.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Keeps what a release has published of a site, so that it can be gone back to.
     ///
     /// # Errors
     /// S3 fails.
+    pub async fn keep_site<M: Serialize>(&self, site: &UnitName, published: &Published<M>) -> Result<(), JournalError> {
+        self.write(&format!("sites/{site}/{}.json", published.release), published).await
+    }
+
+    /// Says that what a release has published of a site is live.
+    ///
+    /// # Errors
+    /// S3 fails, or somebody else has said so of another in the meantime.
     pub async fn set_site<M: Serialize>(&self, site: &UnitName, published: &Published<M>) -> Result<(), JournalError> {
-        // Kept first: what is live can be gone back to.
-        self.write(&format!("sites/{site}/{}.json", published.release), published).await?;
-        self.write(&format!("sites/{site}/live.json"), published).await
+        self.write_live(&format!("sites/{site}/live.json"), published).await
     }
 
     /// The entity tags of what a release has uploaded, kept between its stages.
@@ -152,16 +202,111 @@ impl Journal {
         self.write(&format!("plans/{release}.etags.json"), etags).await
     }
 
+    /// The manifest of what a release has published of a site.
+    ///
+    /// # Errors
+    /// S3 fails, or the object is unreadable.
+    pub async fn site_of<M: DeserializeOwned>(&self, site: &UnitName, release: &ReleaseId) -> Result<Option<Published<M>>, JournalError> {
+        self.read(&format!("sites/{site}/{release}.json")).await
+    }
+
+    /// The ids of all releases, the newest first.
+    ///
+    /// # Errors
+    /// S3 fails.
+    pub async fn releases(&self) -> Result<Vec<ReleaseId>, JournalError> {
+        let prefix = self.key("releases/");
+        let listed = self.aws.list_objects(&self.bucket, &prefix).await?;
+        let id = |key: &str| key.strip_prefix(&prefix)?.strip_suffix(".json")?.parse().ok();
+        let mut ids: Vec<ReleaseId> = listed.iter().filter_map(|object| id(&object.key)).collect();
+        ids.sort();
+        ids.reverse();
+        Ok(ids)
+    }
+
+    /// Keeps which release a commit is that changed nothing, unless that is known already. Was it new?
+    ///
+    /// # Errors
+    /// S3 fails.
+    pub async fn set_same<T: Serialize + DeserializeOwned + PartialEq>(&self, commit: &Commit, same: &T) -> Result<bool, JournalError> {
+        let name = format!("commits/{commit}.json");
+        if self.read::<T>(&name).await?.is_some_and(|known| known == *same) {
+            return Ok(false);
+        }
+        self.write(&name, same).await.map(|()| true)
+    }
+
+    /// Which of what says what is live has been written by somebody else since it was read here.
+    ///
+    /// # Errors
+    /// S3 fails.
+    pub async fn moved(&self) -> Result<Vec<String>, JournalError> {
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let each = seen.into_iter().map(|(name, etag)| async move {
+            let now = self.aws.head_object(&self.bucket, &self.key(&name)).await?.map(|head| head.etag);
+            Ok::<_, JournalError>((now != etag).then_some(name))
+        });
+        Ok(futures_util::future::try_join_all(each).await?.into_iter().flatten().collect())
+    }
+
     async fn read<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
+        Ok(self.read_tagged(name).await?.map(|(value, _)| value))
+    }
+
+    async fn read_tagged<T: DeserializeOwned>(&self, name: &str) -> Result<Option<(T, String)>, JournalError> {
         let key = self.key(name);
         let Some(object) = self.aws.get_object(&self.bucket, &key).await? else { return Ok(None) };
-        serde_json::from_slice(&object.body).map(Some).map_err(|source| JournalError::Unreadable { key, source })
+        match serde_json::from_slice(&object.body) {
+            Ok(value) => Ok(Some((value, object.etag))),
+            Err(source) => Err(JournalError::Unreadable { key, source }),
+        }
     }
 
     async fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), JournalError> {
+        let (key, body) = self.body(name, value)?;
+        self.aws.put_json(&self.bucket, &key, body, Condition::Always).await?;
+        Ok(())
+    }
+
+    fn body<T: Serialize>(&self, name: &str, value: &T) -> Result<(String, Bytes), JournalError> {
         let key = self.key(name);
-        let body = serde_json::to_vec(value).map_err(|source| JournalError::Unreadable { key: key.clone(), source })?;
-        self.aws.put_json(&self.bucket, &key, Bytes::from(body), Condition::Always).await?;
+        match serde_json::to_vec(value) {
+            Ok(body) => Ok((key, Bytes::from(body))),
+            Err(source) => Err(JournalError::Unreadable { key, source }),
+        }
+    }
+
+    /// Reads what says what is live, and remembers what was read.
+    async fn read_live<T: DeserializeOwned>(&self, name: &str) -> Result<Option<T>, JournalError> {
+        let (value, etag) = self.read_tagged(name).await?.unzip();
+        self.saw(name, etag);
+        Ok(value)
+    }
+
+    fn saw(&self, name: &str, etag: Option<String>) {
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).insert(name.to_owned(), etag);
+    }
+
+    /// Writes what says what is live, if it is still what was read or written here last.
+    async fn write_live<T: Serialize>(&self, name: &str, value: &T) -> Result<(), JournalError> {
+        let (key, body) = self.body(name, value)?;
+        let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
+        let condition = match seen {
+            None => Condition::Always,
+            Some(None) => Condition::IfAbsent,
+            Some(Some(etag)) => Condition::IfMatch(etag),
+        };
+        match self.aws.put_json(&self.bucket, &key, body.clone(), condition).await {
+            Ok(etag) => self.saw(name, Some(etag)),
+            Err(error) if error.is_precondition_failed() || error.is_conflict() => {
+                // The SDK repeats a request whose answer was lost, which then loses against itself.
+                match self.aws.get_object(&self.bucket, &key).await? {
+                    Some(there) if there.body == body => self.saw(name, Some(there.etag)),
+                    _ => return Err(JournalError::Moved { key }),
+                }
+            }
+            Err(error) => return Err(error.into()),
+        }
         Ok(())
     }
 }

@@ -5,8 +5,8 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::event::Outcome;
-use crate::model::{Commit, ImageUri, ReleaseId, Stage, UnitName};
+use crate::event::{Outcome, StepRan};
+use crate::model::{Commit, ImageUri, ReleaseId, Sha256, Stage, UnitName};
 
 /// The format of both; a reader refuses what it does not know.
 pub(super) const FORMAT: u32 = 1;
@@ -22,11 +22,23 @@ pub struct Live {
     /// Migrations.
     #[serde(default)]
     pub migrations: BTreeMap<UnitName, LiveMigration>,
+    /// Sites: which release's manifest is live.
+    #[serde(default)]
+    pub sites: BTreeMap<UnitName, LiveSite>,
+}
+
+/// Which manifest of a site is live.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LiveSite {
+    /// The release that published it.
+    pub release: ReleaseId,
+    /// The release's commit.
+    pub commit: Option<Commit>,
 }
 
 impl Default for Live {
     fn default() -> Self {
-        Self { format: FORMAT, services: BTreeMap::new(), migrations: BTreeMap::new() }
+        Self { format: FORMAT, services: BTreeMap::new(), migrations: BTreeMap::new(), sites: BTreeMap::new() }
     }
 }
 
@@ -87,22 +99,62 @@ pub struct Record {
     pub environment: String,
     /// The commit, if there is one.
     pub commit: Option<Commit>,
-    /// Who: the ARN behind the credentials.
-    pub by: String,
-    /// Where: a build's URL or id, or the machine's name.
-    pub at: String,
-    /// When it started.
-    #[serde(with = "time::serde::rfc3339")]
-    pub started: OffsetDateTime,
+    /// When the commit was made, in seconds since 1970.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub committed: Option<i64>,
+    /// Had the working tree changes that are in no commit?
+    #[serde(default)]
+    pub dirty: bool,
+    /// The release whose state this one brings back, if it is a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<ReleaseId>,
+    /// Of all that it was to bring: the same command again has the same, and goes on with it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub intent: Option<Sha256>,
+    /// Every run of it, the first one first.
+    #[serde(default)]
+    pub runs: Vec<Run>,
     /// What each service's image turned out to be.
     #[serde(default)]
     pub images: BTreeMap<UnitName, ImageUri>,
     /// What each stage came to.
     #[serde(default)]
     pub stages: BTreeMap<Stage, Ran>,
+    /// What each step came to, in the order in which they ended.
+    #[serde(default)]
+    pub steps: Vec<StepRan>,
     /// What was live of each unit before the release touched it.
     #[serde(default)]
     pub before: Live,
+    /// What is live of each unit since.
+    #[serde(default)]
+    pub after: Live,
+}
+
+/// One run of a release: of the whole, or of some of its stages.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct Run {
+    /// Who: the ARN behind the credentials.
+    pub by: String,
+    /// Where: a build's URL, or the machine's name.
+    pub at: String,
+    /// The pipeline's execution, if one is known.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pipeline: Option<String>,
+    /// Its stages.
+    pub stages: Vec<Stage>,
+    /// When it started.
+    #[serde(with = "time::serde::rfc3339")]
+    pub started: OffsetDateTime,
+    /// When it ended; `None` while it runs, and for ever if it was killed.
+    #[serde(default, with = "time::serde::rfc3339::option")]
+    pub ended: Option<OffsetDateTime>,
+    /// The exit code that it ended with.
+    #[serde(default)]
+    pub exit: Option<u8>,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub failure: Option<String>,
 }
 
 /// What a stage came to.
@@ -121,19 +173,36 @@ pub struct Ran {
 impl Record {
     /// The record of a release that starts.
     #[must_use]
-    pub fn start(release: ReleaseId, app: UnitName, environment: String, commit: Option<Commit>, started: OffsetDateTime) -> Self {
+    pub fn start(release: ReleaseId, app: UnitName, environment: String, commit: Option<Commit>) -> Self {
         Self {
             format: FORMAT,
             release,
             app,
             environment,
             commit,
-            by: String::new(),
-            at: String::new(),
-            started,
+            committed: None,
+            dirty: false,
+            restores: None,
+            intent: None,
+            runs: Vec::new(),
             images: BTreeMap::new(),
             stages: BTreeMap::new(),
+            steps: Vec::new(),
             before: Live::default(),
+            after: Live::default(),
         }
+    }
+
+    /// Did its last run end well?
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        self.runs.last().is_some_and(|run| run.exit == Some(0))
+    }
+
+    /// The id of the run under way: of the release, and for a later run with its number.
+    #[must_use]
+    pub fn run_id(&self) -> ReleaseId {
+        let numbered = format!("{}-{}", self.release, self.runs.len());
+        if self.runs.len() < 2 { self.release.clone() } else { numbered.parse().unwrap_or_else(|_| self.release.clone()) }
     }
 }

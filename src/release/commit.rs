@@ -41,3 +41,14 @@ async fn git(project: &Project, environment: &[(OsString, OsString)], script: &s
     let ended = ended.await.ok()?;
     matches!(ended.status, process::Status::Exited(0)).then_some(lines)
 }
+
+/// When the commit of the working tree was made, in seconds since 1970.
+pub(super) async fn made(project: &Project, environment: &[(OsString, OsString)]) -> Option<i64> {
+    git(project, environment, "git show --no-patch --format=%ct HEAD").await?.first()?.trim().parse().ok()
+}
+
+/// Does `ours` lie behind `other`? `None` where the checkout does not have both.
+pub(super) async fn is_behind(project: &Project, environment: &[(OsString, OsString)], ours: &Commit, other: &Commit) -> Option<bool> {
+    git(project, environment, &format!("git cat-file -e {other}^{{commit}} && git cat-file -e {ours}^{{commit}}")).await?;
+    Some(git(project, environment, &format!("git merge-base --is-ancestor {ours} {other}")).await.is_some())
+}

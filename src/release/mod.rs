@@ -9,25 +9,28 @@
 mod build;
 mod commit;
 mod from_image;
+mod lease;
+mod older;
 mod preflight;
 mod prepare;
+mod run;
+mod same;
 mod scope;
 mod stages;
 mod status;
 
 use std::ffi::OsString;
 
-use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::aws::Access;
 use crate::config::Project;
-use crate::event::{Event, Events, Outcome};
-use crate::journal::{Ran, Record};
+use crate::event::Events;
 use crate::model::{Exit, Failure, ReleaseId, Stage, Status, UnitName, Verification};
 use crate::plan::Plan;
 use crate::site::observe::Look;
 
+pub use lease::Hold;
 pub use prepare::World;
 
 /// What a verb is asked to do, for whom, from where.
@@ -43,8 +46,19 @@ pub struct Request {
     pub look: Look,
     /// What builds inherit, less every cloud credential.
     pub environment: Vec<(OsString, OsString)>,
-    /// Where this runs: a build's URL or id, or the machine's name.
+    /// Where this runs.
+    pub origin: Origin,
+    /// How the lock is held.
+    pub hold: Hold,
+}
+
+/// Where a release is run, for its record and for whoever finds its lock.
+#[derive(Debug, Clone, Default)]
+pub struct Origin {
+    /// A build's URL or id, or the machine's name.
     pub at: String,
+    /// The pipeline's execution, if one is known.
+    pub pipeline: Option<String>,
 }
 
 /// What a release came to.
@@ -107,7 +121,7 @@ pub async fn plan(request: &Request, stages: &[Stage], events: &Events, stop: &S
 /// # Errors
 /// As [`plan`], and whatever a stage fails with.
 pub async fn release(request: &Request, events: &Events, stop: &Stop) -> Result<Released, Failure> {
-    run(request, &Stage::ALL, None, events, stop).await
+    run::run(request, &Stage::ALL, None, events, stop).await
 }
 
 /// Runs one stage, perhaps of a release that another machine has begun.
@@ -124,55 +138,7 @@ pub async fn stage(request: &Request, stage: Stage, release: Option<ReleaseId>, 
         Stage::Publish if release.is_none() => &[Stage::Assets, Stage::Publish],
         Stage::Publish => &[Stage::Publish],
     };
-    run(request, stages, release, events, stop).await
-}
-
-async fn run(request: &Request, stages: &[Stage], release: Option<ReleaseId>, events: &Events, stop: &Stop) -> Result<Released, Failure> {
-    let (mut world, plan) = prepare::prepare(request, stages, release.as_ref(), events, stop).await?;
-    if plan.is_empty() {
-        return Ok(Released { release, plan });
-    }
-    let now = OffsetDateTime::now_utc();
-    let id = match release {
-        Some(id) => id,
-        None => new_id(now, &plan)?,
-    };
-    events.send(Event::ReleaseStarted { release: id.clone(), commit: plan.commit.as_ref().map(|commit| commit.short().to_owned()) });
-    let mut record = world.record.take().unwrap_or_else(|| {
-        let record = Record::start(id.clone(), plan.app.clone(), plan.environment.clone(), plan.commit.clone(), now);
-        Record { by: world.caller.clone().unwrap_or_default(), at: request.at.clone(), before: world.live.clone(), ..record }
-    });
-    futures_util::future::try_join(world.save_plan(&id, &plan), world.save_record(&record, None)).await?;
-    for &stage in stages {
-        if let Some(exit) = stop.now() {
-            return Err(stopped(exit, &format!("the release, before its stage `{stage}`")));
-        }
-        let start = std::time::Instant::now();
-        events.send(Event::StageStarted { stage });
-        let result = stages::run(stage, &mut world, &plan, &mut record, events, stop).await;
-        let outcome = match &result {
-            Ok(()) if plan.changes_in(stage) => Outcome::Done,
-            Ok(()) => Outcome::Unchanged,
-            Err(_) => Outcome::Failed,
-        };
-        events.send(Event::StageFinished { stage, outcome, seconds: start.elapsed().as_secs_f64() });
-        let failure = result.as_ref().err().map(ToString::to_string);
-        record.stages.insert(stage, Ran { outcome, failure, ended: OffsetDateTime::now_utc() });
-        // A stage without anything to do is worth no request of its own.
-        let saved = if outcome == Outcome::Unchanged { Ok(()) } else { world.save_record(&record, Some(stage)).await };
-        result?;
-        saved?;
-    }
-    Ok(Released { release: Some(id), plan })
-}
-
-/// Ids sort by time, and name the commit for those who read them.
-fn new_id(now: OffsetDateTime, plan: &Plan) -> Result<ReleaseId, Failure> {
-    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second][subsecond digits:3]Z");
-    let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, format!("making a release id failed: {error}"));
-    let time = now.format(format).map_err(|error| bug(&error))?;
-    let commit = plan.commit.as_ref().map_or("local", |commit| commit.short());
-    format!("{time}-{commit}").parse().map_err(|error| bug(&error))
+    run::run(request, stages, release, events, stop).await
 }
 
 /// Says what is live.

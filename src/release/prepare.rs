@@ -80,6 +80,7 @@ impl World {
 /// The state could not be written, before the first stage or after one that may have changed something.
 pub(super) fn unwritable(error: JournalError, what: &str, after: Option<Stage>) -> Failure {
     let (exit, so_far) = match after {
+        _ if error.is_lost() => (Exit::LeaseLost, "another release has taken over".to_owned()),
         None => (Exit::Preflight, "nothing was changed".to_owned()),
         Some(Stage::Assets) => (Exit::Assets, "nothing live has changed".to_owned()),
         Some(Stage::Images) => (Exit::Images, "nothing live has changed".to_owned()),
@@ -90,7 +91,7 @@ pub(super) fn unwritable(error: JournalError, what: &str, after: Option<Stage>) 
     failure.hint(format!("{so_far}; allow `s3:PutObject` on the state's prefix, and run the same command again"))
 }
 
-fn unreadable(error: JournalError, what: &str) -> Failure {
+pub(super) fn unreadable(error: JournalError, what: &str) -> Failure {
     let failure = Failure::new(Exit::Preflight, format!("reading the state ({what}) failed")).because(error);
     failure.hint("nothing was changed; allow `s3:GetObject` on the state's prefix, or correct `state`")
 }

@@ -5,7 +5,7 @@ use std::collections::BTreeSet;
 use futures_util::future::join_all;
 
 use crate::event::Events;
-use crate::journal::{Journal, LiveMigration, LiveService, Published, Record};
+use crate::journal::{Journal, LiveMigration, LiveService, LiveSite, Published, Record};
 use crate::model::{Exit, Failure, ImageRef, ImageUri, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::plan::Action;
@@ -107,6 +107,7 @@ async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Ev
 async fn services(world: &mut World, plan: &Plan, record: &Record, events: &Events, stop: &Stop) -> Result<(), Failure> {
     let mut done: BTreeSet<UnitName> = BTreeSet::new();
     let mut rolled: Vec<UnitName> = Vec::new();
+    let mut unsaid = false;
     while done.len() < plan.services.len() {
         let waits = |name: &UnitName| plan.services.contains_key(name) && !done.contains(name);
         let wave: Vec<_> =
@@ -123,8 +124,13 @@ async fn services(world: &mut World, plan: &Plan, record: &Record, events: &Even
         for result in results {
             match result {
                 Ok((name, live)) => {
+                    let recorded = world.live.services.get(&name).map(|recorded| &recorded.image);
                     if plan.services[&name].action != Action::Nothing {
                         rolled.push(name.clone());
+                        world.live.services.insert(name.clone(), live);
+                    } else if recorded != Some(&live.image) {
+                        // An earlier run has rolled it and was killed before it could say so.
+                        unsaid = true;
                         world.live.services.insert(name.clone(), live);
                     }
                     done.insert(name);
@@ -134,7 +140,7 @@ async fn services(world: &mut World, plan: &Plan, record: &Record, events: &Even
                 Err(_) => {}
             }
         }
-        if !rolled.is_empty() {
+        if unsaid || !rolled.is_empty() {
             world.save_live(Stage::Services).await?;
         }
         if let Some(failure) = failure {
@@ -154,22 +160,30 @@ fn mixed(failure: Failure, rolled: &[UnitName]) -> Failure {
     Failure::new(Exit::Mixed, "some services are new, others old").because(failure).hint(hint)
 }
 
-async fn publish(world: &World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
+async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
     let todo: Vec<_> = plan.sites.iter().filter(|(_, site)| !site.is_empty()).collect();
-    let (aws, journal, root) = (&world.aws, world.journal.as_ref(), &world.root);
+    let World { aws, journal, root, etags, .. } = &*world;
     let all = todo.iter().map(|(name, site)| async move {
-        let etags = world.etags.get(*name);
-        let manifest = site::execute::publish(aws, journal, root, name, site, etags, events).await?;
+        let manifest = site::execute::publish(aws, journal.as_ref(), root, name, site, etags.get(*name), events).await?;
         Ok((*name, *site, manifest))
     });
     let published = join_all(all).await;
+    // A later run of the release writes other files under the same paths, which is another invalidation.
+    let run = record.run_id();
     // What is new in the buckets has to reach the edges also where another site failed.
-    let all =
-        plan.invalidations.iter().map(|(id, invalidation)| cdn::execute::invalidate(&world.aws, &record.release, id, invalidation, events));
+    let all = plan.invalidations.iter().map(|(id, invalidation)| cdn::execute::invalidate(aws, &run, id, invalidation, events));
     first(join_all(all).await)?;
     // Only now: what is not said to be live is written and invalidated again by the next run.
+    let (aws, journal) = (aws.clone(), journal.clone());
     for (name, _, manifest) in published.iter().flatten() {
-        say_live(journal, record, name, manifest).await?;
+        keep(journal.as_ref(), record, name, manifest).await?;
+        world.live.sites.insert((*name).clone(), LiveSite { release: record.release.clone(), commit: record.commit.clone() });
+    }
+    if published.iter().any(Result::is_ok) {
+        world.save_live(Stage::Publish).await?;
+    }
+    for (name, _, manifest) in published.iter().flatten() {
+        say_live(journal.as_ref(), record, name, manifest).await?;
     }
     let published = first(published)?;
     for (name, check) in &plan.checks {
@@ -179,12 +193,20 @@ async fn publish(world: &World, plan: &Plan, record: &Record, events: &Events) -
     }
     // Last of all: until the new pages are known to be served, the old ones may be wanted back.
     for (name, site, manifest) in published.into_iter().filter(|(_, site, _)| !site.prune.is_empty()) {
-        let left = site::execute::prune(aws, name, site, events).await;
+        let left = site::execute::prune(&aws, name, site, events).await;
         let mut retained = site.manifest.retained.clone();
         retained.extend(left);
-        say_live(journal, record, name, &Manifest { retained, ..manifest }).await?;
+        let manifest = Manifest { retained, ..manifest };
+        keep(journal.as_ref(), record, name, &manifest).await?;
+        say_live(journal.as_ref(), record, name, &manifest).await?;
     }
     Ok(())
+}
+
+async fn keep(journal: Option<&Journal>, record: &Record, name: &UnitName, manifest: &Manifest) -> Result<(), Failure> {
+    let Some(journal) = journal else { return Ok(()) };
+    let kept = journal.keep_site(name, &Published::by(record, manifest)).await;
+    kept.map_err(|error| prepare::unwritable(error, "manifest", Some(Stage::Publish)))
 }
 
 async fn say_live(journal: Option<&Journal>, record: &Record, name: &UnitName, manifest: &Manifest) -> Result<(), Failure> {

@@ -9,6 +9,8 @@ mod engine;
 #[cfg(test)]
 mod from_image;
 #[cfg(test)]
+mod lock;
+#[cfg(test)]
 mod preflight;
 #[cfg(test)]
 mod release;

@@ -190,9 +190,9 @@ async fn a_state_that_cannot_be_written_stops_the_release_before_anything_else()
     shop.proxy.fail_next(|request| request.is_write && request.path.starts_with("/fault-state-state/"), 1, denied());
     let failed = shop.run(&["release"]).expect(11);
     assert_snapshot!(shop.error(&failed), @r"
-    error: writing the state (plan) failed
-       s3:PutObject fault-state-state/windlass/shop/default/plans/[release].json: AccessDenied: Access Denied
-    hint: nothing was changed; allow `s3:PutObject` on the state's prefix, and run the same command again
+    error: taking the lock of the release failed
+       s3:PutObject fault-state-state/windlass/shop/default/lock.json: AccessDenied: Access Denied
+    hint: nothing was changed; the credentials need `s3:PutObject` on fault-state-state/windlass/shop/default/lock.json
     ");
     assert_eq!(shop.keys("web").await, [""; 0]);
 }

@@ -1,0 +1,364 @@
+//! A lock of an application in an environment: one object, written only if it is still what was read.
+//!
+//! Its holder rewrites it all the while (the lease). Whoever finds that it was not rewritten for as long as the lease lasts takes it. No
+//! clocks of two machines are ever compared: the age of the object is S3's date less S3's date of the write, or the time during which this
+//! machine saw it unchanged. A holder whose process has ended on this very machine is dead at once.
+//!
+//! A holder stops writing ([`crate::aws::Fence`]) a quarter of the lease before anybody may take it.
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use bytes::Bytes;
+use serde::{Deserialize, Serialize};
+use tokio::sync::watch;
+use tokio::task::JoinHandle;
+
+use crate::aws::{Aged, Aws, AwsError, Condition, Fence, Moment};
+use crate::model::ReleaseId;
+
+use super::record::FORMAT;
+use super::{Holder, Journal, JournalError};
+
+/// The lock as it is written.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Document {
+    /// 1.
+    format: u32,
+    /// How often the lock has been taken: a higher one is later.
+    fence: u64,
+    /// Rewritings by this holder: equal content would have an equal entity tag, and a rewriting has to be seen.
+    renewals: u64,
+    /// Of this holder alone.
+    token: String,
+    /// How long it may stand unchanged, in seconds.
+    lease_seconds: u64,
+    /// Who holds it; nobody if it is free.
+    holder: Option<Holder>,
+    /// The release that it was held for last.
+    last: ReleaseId,
+}
+
+/// What came of an attempt to take a lock.
+#[derive(Debug)]
+pub enum Attempt {
+    /// It is ours.
+    Taken(Lease),
+    /// Somebody else has it.
+    Held(Held),
+}
+
+/// A lock that somebody else has.
+#[derive(Debug, Clone)]
+pub struct Held {
+    /// Who.
+    pub holder: Holder,
+    /// How long ago it was renewed, if S3 said so.
+    pub renewed: Option<Duration>,
+    /// How long it may stand unchanged.
+    pub lease: Duration,
+    /// What it was when it was seen: equal if it was not renewed in between.
+    pub tag: String,
+}
+
+impl Held {
+    /// Has it missed two renewals, so that its holder is most likely dead?
+    #[must_use]
+    pub fn is_late(&self) -> bool {
+        self.renewed.is_some_and(|renewed| renewed > self.lease * 5 / 8)
+    }
+
+    /// How long until anybody may take it, if it is not renewed.
+    #[must_use]
+    pub fn ends_in(&self) -> Option<Duration> {
+        self.renewed.map(|renewed| (self.lease + SECOND).saturating_sub(renewed))
+    }
+}
+
+/// Why a lease was lost.
+#[derive(Debug, Clone)]
+pub enum Loss {
+    /// Somebody else has taken it.
+    Taken(Box<Holder>),
+    /// Its object is gone, or free.
+    Gone,
+}
+
+/// S3's dates are in whole seconds.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// A lock that is ours, renewed until this is released or dropped.
+#[derive(Debug)]
+pub struct Lease {
+    inner: Arc<Inner>,
+    lost: watch::Receiver<Option<Loss>>,
+    task: JoinHandle<()>,
+    /// The release that the lock was held for before.
+    pub previous: Option<ReleaseId>,
+}
+
+#[derive(Debug)]
+struct Inner {
+    aws: Aws,
+    bucket: String,
+    key: String,
+    lease: Duration,
+    fence: Option<Fence>,
+    written: Mutex<(Document, String)>,
+}
+
+impl Journal {
+    /// Takes the lock `name` if nobody has it, or if its holder is dead. `unchanged` is a tag that was seen unchanged for as long as its
+    /// lease lasts: its holder is dead too. With `guard` the lease guards every write of this journal's clients.
+    ///
+    /// # Errors
+    /// S3 fails, or the object is unreadable.
+    pub async fn take_lock(
+        &self,
+        name: &str,
+        holder: &Holder,
+        lease: Duration,
+        unchanged: Option<&str>,
+        guard: bool,
+    ) -> Result<Attempt, JournalError> {
+        let key = self.key(name);
+        loop {
+            let found = self.aws.read_aged(&self.bucket, &key).await?;
+            let (before, condition) = match &found {
+                None => (None, Condition::IfAbsent),
+                Some(found) => {
+                    let document: Document = parse(&key, &found.body)?;
+                    if let Some(held) = held(&document, found, unchanged) {
+                        return Ok(Attempt::Held(held));
+                    }
+                    (Some(document), Condition::IfMatch(found.etag.clone()))
+                }
+            };
+            let document = Document {
+                format: FORMAT,
+                fence: before.as_ref().map_or(0, |before| before.fence) + 1,
+                renewals: 0,
+                token: token(),
+                lease_seconds: lease.as_secs(),
+                holder: Some(holder.clone()),
+                last: holder.release.clone(),
+            };
+            let start = Moment::now();
+            if let Some(etag) = write(&self.aws, &self.bucket, &key, &document, &condition).await? {
+                let fence = guard.then(|| self.aws.fence().clone());
+                let inner =
+                    Inner { aws: self.aws.clone(), bucket: self.bucket.clone(), key, lease, fence, written: Mutex::new((document, etag)) };
+                return Ok(Attempt::Taken(Lease::keep(inner, start, before.map(|before| before.last))));
+            }
+            // Somebody was quicker: look who.
+        }
+    }
+}
+
+/// The lock as somebody else's, unless it is free or its holder is dead.
+fn held(document: &Document, found: &Aged, unchanged: Option<&str>) -> Option<Held> {
+    let holder = document.holder.clone()?;
+    let lease = Duration::from_secs(document.lease_seconds);
+    let expired = found.age.is_some_and(|age| age > lease + SECOND) || unchanged == Some(found.etag.as_str());
+    let dead = holder.process.as_ref().is_some_and(super::Process::has_ended);
+    (!expired && !dead).then(|| Held { holder, renewed: found.age, lease, tag: found.etag.clone() })
+}
+
+/// Writes the lock if the condition holds, and gives its entity tag; `None` if it does not hold.
+///
+/// The SDK repeats a request whose answer was lost, which then loses against itself: so what is there is read before that is believed.
+async fn write(aws: &Aws, bucket: &str, key: &str, document: &Document, condition: &Condition) -> Result<Option<String>, JournalError> {
+    let body = serde_json::to_vec(document).map_err(|source| JournalError::Unreadable { key: key.to_owned(), source })?;
+    let error = match aws.write_if(bucket, key, Bytes::from(body.clone()), condition).await {
+        Ok(etag) => return Ok(Some(etag)),
+        Err(error) => error,
+    };
+    let lost_race = error.is_precondition_failed() || error.is_conflict() || error.is_not_found() && *condition != Condition::IfAbsent;
+    if !lost_race && !may_have_happened(&error) {
+        return Err(error.into());
+    }
+    match aws.read_aged(bucket, key).await? {
+        Some(there) if there.body == body => Ok(Some(there.etag)),
+        _ if lost_race => Ok(None),
+        _ => Err(error.into()),
+    }
+}
+
+fn may_have_happened(error: &AwsError) -> bool {
+    error.is_answer_lost() || error.is_server_fault() || error.is_throttled()
+}
+
+fn parse(key: &str, body: &[u8]) -> Result<Document, JournalError> {
+    serde_json::from_slice(body).map_err(|source| JournalError::Unreadable { key: key.to_owned(), source })
+}
+
+/// Nobody else's, as the standard library's hashers are seeded at random.
+fn token() -> String {
+    use std::hash::{BuildHasher as _, RandomState};
+    format!("{:016x}{:016x}", RandomState::new().hash_one(std::process::id()), RandomState::new().hash_one(0))
+}
+
+impl Inner {
+    fn written(&self) -> (Document, String) {
+        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Writes pass for three quarters of the lease from `start`, the moment before the last renewal was sent.
+    fn guard(&self, start: Moment) {
+        if let Some(fence) = &self.fence {
+            fence.guard(start.after(self.lease * 3 / 4));
+        }
+    }
+
+    /// Rewrites the lock, to be held on or to be free. Gives how it was lost, if it was.
+    async fn rewrite(&self, change: impl Fn(&mut Document)) -> Result<Option<Loss>, JournalError> {
+        loop {
+            let (mut document, etag) = self.written();
+            document.renewals += 1;
+            change(&mut document);
+            let start = Moment::now();
+            if let Some(etag) = write(&self.aws, &self.bucket, &self.key, &document, &Condition::IfMatch(etag)).await? {
+                self.guard(start);
+                *self.written.lock().unwrap_or_else(PoisonError::into_inner) = (document, etag);
+                return Ok(None);
+            }
+            if let Some(loss) = self.look(&document).await? {
+                return Ok(Some(loss));
+            }
+        }
+    }
+
+    /// Whose the lock is now. An earlier rewriting of ours may have arrived without our knowing.
+    async fn look(&self, ours: &Document) -> Result<Option<Loss>, JournalError> {
+        let Some(there) = self.aws.read_aged(&self.bucket, &self.key).await? else { return Ok(Some(Loss::Gone)) };
+        let document = parse(&self.key, &there.body)?;
+        if document.token == ours.token {
+            *self.written.lock().unwrap_or_else(PoisonError::into_inner) = (document, there.etag);
+            return Ok(None);
+        }
+        Ok(Some(document.holder.map_or(Loss::Gone, |holder| Loss::Taken(Box::new(holder)))))
+    }
+}
+
+impl Lease {
+    fn keep(inner: Inner, start: Moment, previous: Option<ReleaseId>) -> Self {
+        let inner = Arc::new(inner);
+        inner.guard(start);
+        let (tell, told) = watch::channel(None);
+        let renewed = Arc::clone(&inner);
+        let task = tokio::spawn(async move {
+            let mut pause = renewed.lease / 4;
+            loop {
+                tokio::time::sleep(pause).await;
+                match renewed.rewrite(|_| {}).await {
+                    Ok(None) => pause = renewed.lease / 4,
+                    Ok(Some(loss)) => {
+                        if let Some(fence) = &renewed.fence {
+                            fence.close();
+                        }
+                        let _ = tell.send(Some(loss));
+                        return;
+                    }
+                    // The fence closes by itself when this goes on for too long, and opens if the lock is still ours afterwards.
+                    Err(_) => pause = renewed.lease / 16,
+                }
+            }
+        });
+        Self { inner, lost: told, task, previous }
+    }
+
+    /// Waits until the lease is lost to somebody else.
+    pub async fn lost(&self) -> Loss {
+        let mut told = self.lost.clone();
+        match told.wait_for(Option::is_some).await.map(|loss| loss.clone()) {
+            Ok(Some(loss)) => loss,
+            // It is renewed no more because it was released.
+            _ => std::future::pending().await,
+        }
+    }
+
+    /// How it was lost, if it was.
+    #[must_use]
+    pub fn loss(&self) -> Option<Loss> {
+        self.lost.borrow().clone()
+    }
+
+    /// Has the lease run out without being renewed, or is it lost?
+    #[must_use]
+    pub fn has_ended(&self) -> bool {
+        self.loss().is_some() || self.inner.fence.as_ref().is_some_and(|fence| !fence.lets_pass())
+    }
+
+    /// Says that the lock is held for this release from now on.
+    ///
+    /// # Errors
+    /// S3 fails.
+    pub async fn hold_for(&self, release: &ReleaseId) -> Result<Option<Loss>, JournalError> {
+        let change = |document: &mut Document| {
+            document.last = release.clone();
+            if let Some(holder) = &mut document.holder {
+                holder.release = release.clone();
+            }
+        };
+        self.inner.rewrite(change).await
+    }
+
+    /// Lets go of the lock.
+    ///
+    /// # Errors
+    /// S3 fails: then the lease ends by itself.
+    pub async fn release(self) -> Result<(), JournalError> {
+        self.task.abort();
+        let result = self.inner.rewrite(|document| document.holder = None).await;
+        if let Some(fence) = &self.inner.fence {
+            fence.open();
+        }
+        result.map(drop)
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn document(lease_seconds: u64) -> Document {
+        let holder = Holder {
+            release: "20260101T000000000Z-local".parse().unwrap(),
+            by: "arn:aws:iam::1:user/ada".to_owned(),
+            at: "https://jenkins.example/7".to_owned(),
+            since: time::OffsetDateTime::UNIX_EPOCH,
+            process: None,
+        };
+        let last = holder.release.clone();
+        Document { format: 1, fence: 1, renewals: 0, token: token(), lease_seconds, holder: Some(holder), last }
+    }
+
+    fn found(age: Option<u64>) -> Aged {
+        Aged { body: Bytes::new(), etag: "\"1\"".to_owned(), age: age.map(Duration::from_secs) }
+    }
+
+    #[test]
+    fn a_lock_is_held_for_as_long_as_its_lease() {
+        let lock = document(60);
+        assert!(held(&lock, &found(Some(0)), None).is_some());
+        assert!(held(&lock, &found(Some(61)), None).is_some(), "dates are in whole seconds");
+        assert!(held(&lock, &found(Some(62)), None).is_none());
+        assert!(held(&lock, &found(None), None).is_some(), "without a date nobody can tell");
+        assert!(held(&lock, &found(None), Some("\"1\"")).is_none(), "it was watched");
+        assert!(held(&Document { holder: None, ..lock }, &found(Some(0)), None).is_none(), "it is free");
+    }
+
+    #[test]
+    fn a_holder_that_misses_renewals_is_late() {
+        let lock = document(60);
+        let late = |age| held(&lock, &found(Some(age)), None).unwrap();
+        assert!(!late(20).is_late() && late(40).is_late());
+        assert_eq!(late(40).ends_in(), Some(Duration::from_secs(21)));
+    }
+}

@@ -1,0 +1,260 @@
+//! One run of a release: take the lock, look again, go through the stages, write down what came of it.
+
+use std::time::Instant;
+
+use time::OffsetDateTime;
+
+use crate::event::{Event, Events, Outcome};
+use crate::journal::{Lease, Ran, Record, Run};
+use crate::model::{Exit, Failure, ImageRef, ReleaseId, Sha256, Stage};
+use crate::plan::Plan;
+use crate::service::plan::Action;
+
+use super::{Released, Request, Stop, World, commit, lease, older, prepare, same, stages, stopped};
+
+/// How often a plan is drawn because what is live has moved under it.
+const DRAWINGS: usize = 3;
+
+/// Draws the plan and carries it out, under the lock where there is anything to do.
+pub(super) async fn run(
+    request: &Request,
+    stages: &[Stage],
+    release: Option<ReleaseId>,
+    events: &Events,
+    stop: &Stop,
+) -> Result<Released, Failure> {
+    let mut drawings = 0;
+    loop {
+        drawings += 1;
+        let (mut world, plan) = Box::pin(prepare::prepare(request, stages, release.as_ref(), events, stop)).await?;
+        if plan.is_empty() && !lags(&world, &plan) {
+            same::say(&world, &plan, events).await?;
+            return Ok(Released { release, plan });
+        }
+        let id = match &release {
+            Some(id) => id.clone(),
+            None => new_id(OffsetDateTime::now_utc(), &plan)?,
+        };
+        let lease = lease::take(request, &world, &id, events, stop).await?;
+        let moved = lease::moved(request, &world, &plan).await;
+        if let Ok([]) = moved.as_deref() {
+            return Box::pin(locked(request, &mut world, plan, id, lease, events, stop)).await;
+        }
+        let_go(lease, events).await;
+        let moved = moved?;
+        if drawings == DRAWINGS {
+            let failure = Failure::new(Exit::StalePlan, "what is live moves faster than plans can be drawn; nothing was changed");
+            return Err(failure.because(moved.join("; ")).hint("find out what else writes to this environment, and run again"));
+        }
+        events.note(format!("what is live has moved ({}): the plan is drawn anew", moved.join("; ")));
+    }
+}
+
+/// Lets go of the lock. That it ends by itself otherwise is no reason to fail.
+pub(super) async fn let_go(lease: Option<Lease>, events: &Events) {
+    if let Some(lease) = lease
+        && let Err(error) = lease.release().await
+    {
+        events.note(format!("the lock could not be let go of ({error}): its lease ends by itself"));
+    }
+}
+
+/// Does a service run what it should without the record saying so? An earlier run was killed in between.
+fn lags(world: &World, plan: &Plan) -> bool {
+    world.journal.is_some()
+        && plan.services.iter().any(|(name, service)| {
+            let recorded = world.live.services.get(name).map(|live| &live.image);
+            service.action == Action::Nothing && matches!(&service.image, ImageRef::Known(image) if recorded != Some(image))
+        })
+}
+
+/// Carries the plan out under the lock, and lets go of it whatever happens.
+pub(super) async fn locked(
+    request: &Request,
+    world: &mut World,
+    plan: Plan,
+    id: ReleaseId,
+    lease: Option<Lease>,
+    events: &Events,
+    stop: &Stop,
+) -> Result<Released, Failure> {
+    let result = Box::pin(recorded(request, world, &plan, id, lease.as_ref(), events, stop)).await;
+    let_go(lease, events).await;
+    result.map(|release| Released { release: Some(release), plan })
+}
+
+async fn recorded(
+    request: &Request,
+    world: &mut World,
+    plan: &Plan,
+    id: ReleaseId,
+    lease: Option<&Lease>,
+    events: &Events,
+    stop: &Stop,
+) -> Result<ReleaseId, Failure> {
+    if let Some(journal) = &world.journal {
+        world.live = journal.live().await.map_err(|error| prepare::unreadable(error, "what is live"))?;
+    }
+    let given = world.record.take();
+    let record = match given {
+        Some(record) => Some(record),
+        None => unfinished(world, plan, lease).await?,
+    };
+    older::refuse(request, world, plan, record.as_ref().map(|record| &record.release), events).await?;
+    let mut record = match record {
+        Some(record) => record,
+        None => Record {
+            committed: commit::made(&request.project, &request.environment).await,
+            dirty: plan.dirty,
+            intent: Some(intent(plan)?),
+            before: world.live.clone(),
+            ..Record::start(id.clone(), plan.app.clone(), plan.environment.clone(), plan.commit.clone())
+        },
+    };
+    if record.release != id
+        && let Some(lease) = lease
+    {
+        lease.hold_for(&record.release).await.map_err(|error| prepare::unwritable(error, "lock", None))?;
+    }
+    if !record.runs.is_empty() {
+        events.note(format!("going on with release {}, run {}", record.release, record.runs.len() + 1));
+    }
+    record.runs.push(Run {
+        by: world.caller.clone().unwrap_or_default(),
+        at: request.origin.at.clone(),
+        pipeline: request.origin.pipeline.clone(),
+        stages: plan.stages.clone(),
+        started: OffsetDateTime::now_utc(),
+        ended: None,
+        exit: None,
+        failure: None,
+    });
+    let short = plan.commit.as_ref().map(|commit| commit.short().to_owned());
+    events.send(Event::ReleaseStarted { release: record.release.clone(), commit: short });
+    let earlier = record.steps.clone();
+    futures_util::future::try_join(world.save_plan(&record.release, plan), world.save_record(&record, None)).await?;
+    let result = Box::pin(in_order(world, plan, &mut record, &earlier, lease, events, stop)).await;
+    let result = result.map_err(|failure| match lease {
+        Some(lease) if lease.has_ended() || lease::is_lost(&failure) => lease::ended(lease, &record.release, Some(failure)),
+        _ => failure,
+    });
+    let saved = end(world, &mut record, &earlier, result.as_ref().err(), plan, events).await;
+    result?;
+    saved?;
+    Ok(record.release)
+}
+
+/// Goes through the stages until one fails, somebody wants to stop, or the lock is lost.
+async fn in_order(
+    world: &mut World,
+    plan: &Plan,
+    record: &mut Record,
+    earlier: &[crate::event::StepRan],
+    lease: Option<&Lease>,
+    events: &Events,
+    stop: &Stop,
+) -> Result<(), Failure> {
+    for (at, &stage) in plan.stages.iter().enumerate() {
+        if let Some(exit) = stop.now() {
+            return Err(stopped(exit, &format!("the release, before its stage `{stage}`")));
+        }
+        let start = Instant::now();
+        events.send(Event::StageStarted { stage });
+        let result =
+            until_lost(stage, lease, record.release.clone(), Box::pin(stages::run(stage, world, plan, record, events, stop))).await;
+        let outcome = match &result {
+            Ok(()) if plan.changes_in(stage) => Outcome::Done,
+            Ok(()) => Outcome::Unchanged,
+            Err(_) => Outcome::Failed,
+        };
+        events.send(Event::StageFinished { stage, outcome, seconds: start.elapsed().as_secs_f64() });
+        let failure = result.as_ref().err().map(|failure| events.masked(&failure.to_string()));
+        record.stages.insert(stage, Ran { outcome, failure, ended: OffsetDateTime::now_utc() });
+        result?;
+        // A stage without anything to do is worth no request of its own, and the last one is written down with the end of the run.
+        if outcome == Outcome::Done && at + 1 < plan.stages.len() {
+            record.steps = [earlier, &events.ran()].concat();
+            world.save_record(record, Some(stage)).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Drops the work of a stage when the lock is lost, except where that would make its outcome unknown.
+async fn until_lost(
+    stage: Stage,
+    lease: Option<&Lease>,
+    release: ReleaseId,
+    work: impl Future<Output = Result<(), Failure>>,
+) -> Result<(), Failure> {
+    let Some(lease) = lease.filter(|_| stage != Stage::Migrations) else { return work.await };
+    tokio::select! {
+        biased;
+        result = work => result,
+        _ = lease.lost() => Err(lease::ended(lease, &release, None)),
+    }
+}
+
+/// Writes down how the run ended.
+async fn end(
+    world: &World,
+    record: &mut Record,
+    earlier: &[crate::event::StepRan],
+    failure: Option<&Failure>,
+    plan: &Plan,
+    events: &Events,
+) -> Result<(), Failure> {
+    record.steps = [earlier, &events.ran()].concat();
+    record.after = world.live.clone();
+    if let Some(run) = record.runs.last_mut() {
+        run.ended = Some(OffsetDateTime::now_utc());
+        run.exit = Some(failure.map_or(0, |failure| failure.exit().code()));
+        run.failure = failure.map(|failure| events.masked(&[vec![failure.to_string()], failure.causes()].concat().join(": ")));
+    }
+    world.save_record(record, plan.stages.last().copied()).await
+}
+
+/// The release that the lock was held for last, if it is unfinished and was to bring the same: then this is its next run.
+async fn unfinished(world: &World, plan: &Plan, lease: Option<&Lease>) -> Result<Option<Record>, Failure> {
+    let (Some(journal), Some(previous)) = (&world.journal, lease.and_then(|lease| lease.previous.as_ref())) else { return Ok(None) };
+    let record = journal.record(previous).await.map_err(|error| prepare::unreadable(error, "record"))?;
+    let intent = intent(plan)?;
+    Ok(record.filter(|record| !record.is_done() && record.intent == Some(intent)))
+}
+
+/// A digest of what the plan is to bring, whatever of it is live already.
+fn intent(plan: &Plan) -> Result<Sha256, Failure> {
+    let image = |reference: &ImageRef| match reference {
+        ImageRef::FromStep(name) => plan.images.get(name).map_or_else(|| name.to_string(), |image| format!("{}:{}", image.uri, image.tag)),
+        ImageRef::Known(uri) => {
+            let built = plan.images.values().find(|image| image.uri == uri.repository && image.present == Some(uri.digest));
+            built.map_or_else(|| uri.to_string(), |image| format!("{}:{}", image.uri, image.tag))
+        }
+    };
+    let sites: Vec<_> = plan
+        .sites
+        .iter()
+        .map(|(name, site)| {
+            let files: Vec<_> = site.manifest.files.iter().map(|(key, file)| (key, file.sha256, &file.headers)).collect();
+            (name, &site.manifest.place, files)
+        })
+        .collect();
+    let migrations: Vec<_> = plan.migrations.iter().map(|(name, migration)| (name, &migration.function, image(&migration.image))).collect();
+    let services: Vec<_> = plan
+        .services
+        .iter()
+        .map(|(name, service)| (name, &service.cluster, &service.service, &service.container, image(&service.image)))
+        .collect();
+    let all = (&plan.app, &plan.environment, &plan.commit, &plan.stages, sites, migrations, services);
+    let json = serde_json::to_vec(&all).map_err(|error| Failure::new(Exit::Bug, "writing a plan as JSON failed").because(error))?;
+    Ok(Sha256::of(&json))
+}
+
+/// Ids sort by time, and name the commit for those who read them.
+pub(super) fn new_id(now: OffsetDateTime, plan: &Plan) -> Result<ReleaseId, Failure> {
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second][subsecond digits:3]Z");
+    let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, format!("making a release id failed: {error}"));
+    let time = now.format(format).map_err(|error| bug(&error))?;
+    let commit = plan.commit.as_ref().map_or("local", |commit| commit.short());
+    format!("{time}-{commit}").parse().map_err(|error| bug(&error))
+}

@@ -1,0 +1,169 @@
+//! One release at a time: who waits, who is refused, who takes over, and who stops.
+
+use std::time::{Duration, Instant};
+
+use insta::assert_snapshot;
+use regex::Regex;
+use rustix::process::Signal;
+
+use crate::shop::{Shop, asset};
+use crate::support::proxy::Fault;
+use crate::support::request::Recorded;
+use crate::support::scene::{Outcome, Running};
+
+fn writes_page(request: &Recorded) -> bool {
+    request.is_write && request.path.ends_with("-web/index.html")
+}
+
+fn is_lock(request: &Recorded) -> bool {
+    request.path.ends_with("/lock.json")
+}
+
+/// Starts a release that stands still for so long when it is to write the page.
+fn slow_release(shop: &Shop, pause: Duration) -> Running {
+    shop.proxy.clear();
+    shop.proxy.fail_next(writes_page, 1, Fault::Delay(pause));
+    let running = shop.scene.start(&["release", "--lease", "4s"]);
+    arrives(shop, writes_page);
+    running
+}
+
+fn arrives(shop: &Shop, matches: fn(&Recorded) -> bool) {
+    let start = Instant::now();
+    while !shop.proxy.requests().iter().any(matches) {
+        assert!(start.elapsed() < Duration::from_secs(30), "the request never came");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
+/// What was said from the error on, without what differs from run to run.
+fn told(shop: &Shop, outcome: &Outcome) -> String {
+    let error = shop.error(outcome);
+    let error = Regex::new(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ").unwrap().replace_all(&error, "[time]").into_owned();
+    Regex::new(r"\d+ s( ago)?\b").unwrap().replace_all(&error, "[seconds]$1").into_owned()
+}
+
+#[tokio::test]
+async fn the_second_of_two_is_told_who_holds_the_lock() {
+    let mut shop = Shop::site("lock-held").await;
+    shop.scene.set("BUILD_URL", "https://jenkins.example/job/shop/7/");
+    let first = slow_release(&shop, Duration::from_secs(8));
+    shop.scene.set("BUILD_URL", "https://jenkins.example/job/shop/8/");
+    let second = shop.scene.windlass(&["release"]).expect(12);
+    assert_snapshot!(told(&shop, &second), @r"
+    error: another release holds the lock; nothing was changed
+       arn:aws:iam::000000000000:root, at https://jenkins.example/job/shop/7/, holds it since [time] for release [release], renewed [seconds] ago
+    hint: wait for it with --lock-wait 15m, or stop it where it runs; if it was killed, its lease ends by itself in [seconds]
+    ");
+    first.wait().expect(0);
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0], "the first one released it");
+}
+
+#[tokio::test]
+async fn whoever_waits_goes_on_from_what_the_other_has_made() {
+    let shop = Shop::site("lock-wait").await;
+    let first = slow_release(&shop, Duration::from_secs(2));
+    shop.build(2);
+    let second = shop.scene.start(&["release", "--lock-wait", "1m"]);
+    first.wait().expect(0);
+    let second = second.wait().expect(0);
+    assert!(second.stderr.contains("waiting for the lock: "), "{}", second.stderr);
+    assert!(second.stderr.contains("the plan is drawn anew"), "{}", second.stderr);
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(2)));
+    assert!(shop.head(&asset(1)).await.is_some(), "the tabs of the first one are open");
+}
+
+#[tokio::test]
+async fn a_holder_that_stands_still_loses_the_lock_and_writes_no_more() {
+    let shop = Shop::site("lock-lost").await;
+    let first = slow_release(&shop, Duration::from_secs(1));
+    first.signal(Signal::STOP);
+    let second = shop.scene.windlass(&["release", "--lock-wait", "30s"]).expect(0);
+    assert!(second.stdout.starts_with("released "), "{}", second.stdout);
+    shop.proxy.clear();
+    first.signal(Signal::CONT);
+    let first = first.wait().expect(14);
+    assert_eq!(shop.proxy.written().iter().filter(|operation| *operation != "s3:PutObject").count(), 0);
+    assert_eq!(shop.written(), [""; 0], "{}", first.stderr);
+    assert!(told(&shop, &first).contains("the lock was lost in the middle of release [release]"), "{}", first.stderr);
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_lock_whose_answer_is_lost_is_ours_all_the_same() {
+    let shop = Shop::site("lock-answer").await;
+    shop.proxy.fail_next(|request| is_lock(request) && request.is_write, 1, Fault::LoseAnswer);
+    shop.release();
+    assert_eq!(shop.proxy.faults_left(), 0);
+    shop.build(2);
+    shop.proxy.fail_next(
+        |request| is_lock(request) && request.is_write,
+        1,
+        Fault::xml(503, "SlowDown", "Please reduce your request rate."),
+    );
+    shop.release();
+    assert_eq!(shop.proxy.faults_left(), 0);
+}
+
+#[tokio::test]
+async fn a_run_without_changes_takes_no_lock() {
+    let shop = Shop::site("lock-none").await;
+    shop.release();
+    shop.release();
+    assert!(!shop.proxy.requests().iter().any(is_lock));
+}
+
+#[tokio::test]
+async fn the_killed_release_is_gone_on_with() {
+    let shop = Shop::site("lock-killed").await;
+    assert!(shop.killed_at(6));
+    let again = shop.release();
+    assert!(again.stderr.contains("going on with release "), "{}", again.stderr);
+    let records: Vec<String> = shop.keys("state").await.into_iter().filter(|key| key.contains("/releases/")).collect();
+    assert_eq!(records.len(), 1, "{records:?}");
+}
+
+#[tokio::test]
+async fn an_older_commit_is_refused_unless_it_is_insisted_on() {
+    let shop = Shop::site("lock-older").await;
+    shop.release();
+    shop.build(2);
+    let (older, newer) = (shop.scene.git(&["rev-parse", "HEAD"]), shop.scene.commit(2));
+    shop.release();
+    shop.scene.git(&["checkout", "--quiet", "HEAD~1"]);
+    shop.build(1);
+    let refused = shop.run(&["release"]).expect(15);
+    assert_snapshot!(shop.error(&refused).replace(&newer[..8], "[newer]").replace(&older[..8], "[older]"), @r"
+    error: this is older than what is live; nothing was changed
+       `web` is live at commit [commit] (release [release]), and [older] lies behind it
+    hint: release a newer commit; go back with `windlass rollback`; or insist with --allow-older
+    ");
+    assert_eq!(shop.written(), [""; 0]);
+    let forced = shop.run(&["release", "--allow-older"]).expect(0);
+    assert!(forced.stderr.contains("released all the same"), "{}", forced.stderr);
+}
+
+#[tokio::test]
+async fn a_commit_that_changes_nothing_is_said_to_be_what_is_live() {
+    let shop = Shop::site("lock-same").await;
+    shop.release();
+    shop.scene.write("README", "new").commit(2);
+    let same = shop.release();
+    assert!(same.stderr.contains("is release "), "{}", same.stderr);
+    assert_eq!(shop.proxy.written(), ["s3:PutObject"]);
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+}
+
+#[tokio::test]
+async fn of_five_at_once_one_goes_at_a_time() {
+    let shop = Shop::site("lock-five").await;
+    let all: Vec<Running> = (0..5).map(|_| shop.scene.start(&["release", "--lock-wait", "1m"])).collect();
+    let outcomes: Vec<Outcome> = all.into_iter().map(|running| running.wait().expect(0)).collect();
+    let released = outcomes.iter().filter(|outcome| outcome.stdout.starts_with("released ")).count();
+    assert_eq!(released, 1, "{outcomes:#?}");
+    let flips = shop.written().iter().filter(|write| write.ends_with(" index.html")).count();
+    assert_eq!(flips, 1);
+}
