@@ -55,6 +55,9 @@ pub(super) struct Common {
     /// Build sites although nothing has changed that they are made of
     #[arg(long, global = true)]
     pub(super) rebuild: bool,
+    /// A site's build, made elsewhere: nothing is built; with several sites, name which
+    #[arg(long, global = true, value_name = "[SITE=]DIR")]
+    pub(super) prebuilt: Vec<String>,
     /// Let a release delete more than half of a site's files, where their time is over
     #[arg(long, global = true)]
     pub(super) allow_prune: bool,

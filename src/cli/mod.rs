@@ -6,6 +6,7 @@ mod arguments;
 mod completions;
 mod local;
 mod plan;
+mod prebuilt;
 mod release;
 mod schema;
 mod session;

@@ -23,6 +23,7 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
     let origin = origin(&variables);
     let given = Given { file: common.config.clone(), environment: common.env.clone(), variables, registry: None };
     let mut project = config::load(&given)?;
+    super::prebuilt::take(&mut project, &common.prebuilt, units)?;
     let mut access = Access {
         profile: common.profile.clone(),
         region: common.region.clone(),

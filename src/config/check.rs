@@ -105,17 +105,32 @@ fn sites(config: &Config, file: &Node) -> Result<(), Problem> {
     same_keys_twice(config, file)
 }
 
-/// Two sites that write the same keys would undo each other's releases.
+/// Two sites that may write the same keys would undo each other's releases: a folder of one is the other.
 fn same_keys_twice(config: &Config, file: &Node) -> Result<(), Problem> {
-    let mut seen = BTreeMap::new();
-    for (name, site) in &config.sites {
-        if let Some(first) = seen.insert((&site.bucket, &site.prefix), name) {
-            let message = format!("sites `{first}` and `{name}` have the same bucket and prefix");
-            let problem = Problem::new(place(file, &["sites", name.as_str(), "bucket"]), message);
-            return Err(problem.hint("give one of them a `prefix` or a bucket of its own"));
-        }
+    let sites: Vec<(&UnitName, &super::Site)> = config.sites.iter().collect();
+    for (at, (name, site)) in sites.iter().enumerate() {
+        let Some((first, other)) =
+            sites[..at].iter().find(|(_, other)| other.bucket == site.bucket && overlap(&other.prefix, &site.prefix))
+        else {
+            continue;
+        };
+        let message = if site.prefix == other.prefix {
+            format!("sites `{first}` and `{name}` have the same bucket and prefix")
+        } else {
+            let (outer, inner) = if site.prefix.len() < other.prefix.len() { (name, first) } else { (first, name) };
+            let prefix = &config.sites[inner].prefix;
+            format!("the prefix `{prefix}` of site `{inner}` lies within site `{outer}`, which is in the same bucket")
+        };
+        let problem = Problem::new(place(file, &["sites", name.as_str(), "bucket"]), message);
+        return Err(problem.hint("give each of them a `prefix` that is no part of the other's, or a bucket of its own"));
     }
     Ok(())
+}
+
+/// Is one prefix the other, or a folder above it? The whole bucket is above every folder.
+fn overlap(a: &str, b: &str) -> bool {
+    let above = |a: &str, b: &str| a.is_empty() || b.strip_prefix(a).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    above(a, b) || above(b, a)
 }
 
 fn services(config: &Config, file: &Node) -> Result<(), Problem> {

@@ -80,6 +80,25 @@ fn values_of_the_wrong_form_are_refused_where_they_stand() {
 }
 
 #[test]
+fn sites_that_may_write_the_same_keys_are_refused() {
+    let with = |web: &str, docs: &str| {
+        let sites = format!(
+            "  web: {{prebuilt: true, bucket: shop-web, prefix: \"{web}\"}}\n  docs: {{prebuilt: true, bucket: shop-web, prefix: \"{docs}\"}}\n"
+        );
+        read(&SHOP.replace("  web: {path: web, build: npm run build, bucket: shop-web}\n", &sites), &Given::default())
+    };
+    for (web, docs, message) in [
+        ("", "", "have the same bucket and prefix"),
+        ("", "docs", "the prefix `docs` of site `docs` lies within site `web`"),
+        ("docs/api", "docs", "the prefix `docs/api` of site `web` lies within site `docs`"),
+    ] {
+        let said = with(web, docs).unwrap_err();
+        assert!(said.contains(message), "{web} {docs}: {said}");
+    }
+    assert!(with("doc", "docs").is_ok() && with("a/b", "a/c").is_ok());
+}
+
+#[test]
 fn variables_come_from_the_environment_and_an_unset_one_is_refused() {
     let text = SHOP.replace("bucket: shop-web", "bucket: \"${SITE}\", env: {LITERAL: \"$${SITE}\"}");
     let given = Given { variables: [("SITE".to_owned(), "other-web".to_owned())].into(), ..Given::default() };

@@ -78,6 +78,9 @@ pub struct Site {
     /// Taken out of a service's image.
     #[serde(default)]
     pub from_image: Option<FromImage>,
+    /// A build that was made elsewhere (`--prebuilt`) and takes the place of all of the above: from the file's directory, or absolute.
+    #[serde(skip)]
+    pub given: Option<String>,
     /// Variables of the build; it sees no `AWS_*` variable but those that are listed here.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -126,6 +129,9 @@ impl Site {
     /// How it comes to be; `None` where the file names no way or several.
     #[must_use]
     pub fn source(&self) -> Option<SiteSource<'_>> {
+        if self.given.is_some() {
+            return Some(SiteSource::Prebuilt);
+        }
         match (&self.build, &self.buildspec, self.prebuilt, &self.from_image) {
             (Some(command), None, false, None) => Some(SiteSource::Build(command)),
             (None, Some(file), false, None) => Some(SiteSource::Buildspec(file)),

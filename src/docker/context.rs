@@ -11,8 +11,8 @@ use walkdir::WalkDir;
 use super::error::DockerError;
 use super::ignore::{Matched, Patterns, clean};
 
-/// Where windlass keeps its own files in a checkout: an image would be another one after each release.
-const OWN: &str = ".windlass";
+/// What windlass leaves in a checkout, and beside what it has built: an image would be another one after each release.
+const OWN: [&str; 2] = [".windlass", ".windlass-build.json"];
 
 /// What the engine is sent of a directory.
 ///
@@ -56,7 +56,7 @@ pub enum Kind {
 
 /// Lists what Docker would send of `root`, whose Dockerfile is at `dockerfile` from there.
 ///
-/// What windlass itself keeps in a checkout (`.windlass`) is no part of it. Reads `<Dockerfile>.dockerignore`, else `.dockerignore`. The Dockerfile and `.dockerignore` are always listed: the engine needs them,
+/// What windlass itself leaves in a checkout (`.windlass`, `.windlass-build.json`) is no part of it. Reads `<Dockerfile>.dockerignore`, else `.dockerignore`. The Dockerfile and `.dockerignore` are always listed: the engine needs them,
 /// and itself hides them from `COPY` if they are ignored.
 ///
 /// # Errors
@@ -83,8 +83,10 @@ pub fn scan(root: &Path, dockerfile: &str) -> Result<Context, DockerError> {
         let path = relative.to_str().ok_or_else(|| DockerError::PathNotText { path: relative.to_owned() })?.to_owned();
         let (excluded, matched) = patterns.excludes(&path, relative.parent().and_then(|parent| above.get(parent)));
         let kind = found.file_type();
-        if kind.is_dir() && found.file_name() == OWN {
-            walk.skip_current_dir();
+        if OWN.iter().any(|own| found.file_name() == *own) {
+            if kind.is_dir() {
+                walk.skip_current_dir();
+            }
             continue;
         }
         if excluded {

@@ -8,6 +8,7 @@ use crate::event::{Events, Outcome, Step};
 use crate::model::{Exit, Failure, Sha256, UnitName};
 use crate::process::{self, Status};
 use crate::site;
+use crate::site::frozen::{BuildRecord, Frozen};
 use crate::site::plan::Manifest;
 use crate::site::scan::{self, Output, Wanted};
 
@@ -15,6 +16,15 @@ use super::Request;
 
 /// So many of the last lines of a failed build are repeated with its failure.
 const TAIL: usize = 20;
+
+/// A site's files, with what is known of how they came to be.
+pub(super) struct Built {
+    pub(super) output: Output,
+    /// The digest of all that the build was made of, if windlass knows.
+    pub(super) inputs: Option<Sha256>,
+    /// What it has frozen into the pages.
+    pub(super) frozen: Frozen,
+}
 
 /// Builds one site and reads its output, with the digest of all that it was made of.
 ///
@@ -25,43 +35,92 @@ pub(super) async fn site(
     site: &Site,
     live: Option<&Manifest>,
     events: &Events,
-) -> Result<(Output, Option<Sha256>), Failure> {
+) -> Result<Built, Failure> {
     let directory = request.project.root.join(&site.path);
-    if !directory.is_dir() {
+    // A build that was made elsewhere needs no sources here.
+    if site.given.is_none() && !directory.is_dir() {
         let failure = Failure::new(Exit::Config, format!("site `{name}`: its directory is not there"));
         let failure = failure.because(format!("`{}` is not a directory", directory.display()));
         return Err(failure.hint(format!("correct `sites.{name}.path`")));
     }
-    let Some(SiteSource::Build(script)) = site.source() else { return Ok((scan(request, name, site).await?, None)) };
-    let step = Step::before(name, "build");
     let environment = environment(request, site);
+    let Some(SiteSource::Build(script)) = site.source() else { return prebuilt(request, name, site, &environment).await };
+    let step = Step::before(name, "build");
     let before = inputs(request, name, site, script, &environment).await?;
-    if let Some(output) = built_already(request, name, site, live, before).await {
-        let unchanged = async { Ok(((), Outcome::Unchanged, "its sources are those of what is live".to_owned())) };
+    if let Some((output, why)) = built_already(request, name, site, live, before).await {
+        let unchanged = async { Ok(((), Outcome::Unchanged, why.to_owned())) };
         events.step(step, unchanged).await?;
-        return Ok((output, Some(before)));
+        let frozen = frozen(request, name, site, &environment)?;
+        return Ok(Built { output, inputs: Some(before), frozen });
     }
     events.step(step.clone(), run(request, name, site, script, environment.clone(), &step, events)).await?;
     // A build that writes among its own sources (a generated file, a lockfile) is known by what it left, which the next run finds.
     let after = inputs(request, name, site, script, &environment).await?;
-    Ok((scan(request, name, site).await?, Some(after)))
+    let frozen = frozen(request, name, site, &environment)?;
+    let mut output = scan(request, name, site).await?;
+    let environment = environment_name(request);
+    let record = BuildRecord { format: 1, site: name.clone(), environment, inputs: after, output: output.digest(), frozen };
+    output.left_out.extend(record.write(&request.project.root.join(&output.directory))?);
+    Ok(Built { output, inputs: Some(after), frozen: record.frozen })
+}
+
+/// A build that was made elsewhere, or before. Where windlass made it, it is refused if it was for another environment.
+async fn prebuilt(request: &Request, name: &UnitName, site: &Site, environment: &Environment) -> Result<Built, Failure> {
+    let output = scan(request, name, site).await.map_err(|failure| match site.given {
+        Some(_) => {
+            failure.hint("`--prebuilt` names the directory of a site's finished build, from the working directory; is it another one?")
+        }
+        None => failure,
+    })?;
+    let record = BuildRecord::read(name, &request.project.root.join(&output.directory))?;
+    if let Some(record) = &record {
+        record.belongs_to(name, &environment_name(request), &frozen(request, name, site, environment)?)?;
+    }
+    // Of an output that was changed since it was built nobody knows what it was made of.
+    let inputs = record.as_ref().filter(|record| record.output == output.digest()).map(|record| record.inputs);
+    Ok(Built { output, inputs, frozen: record.map(|record| record.frozen).unwrap_or_default() })
+}
+
+fn frozen(request: &Request, name: &UnitName, site: &Site, environment: &Environment) -> Result<Frozen, Failure> {
+    let script = site.build.as_deref().unwrap_or_default();
+    site::frozen::of_build(name, &request.project.root.join(&site.path), script, environment, site.env.keys())
+}
+
+fn environment_name(request: &Request) -> String {
+    request.project.config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default()
 }
 
 async fn scan(request: &Request, name: &UnitName, site: &Site) -> Result<Output, Failure> {
     let (owner, root, output) = (name.clone(), request.project.root.clone(), site::plan::output(site));
-    let wanted = Wanted { source_maps: site.source_maps == SourceMaps::Upload, index: true };
+    let wanted = Wanted { source_maps: site.source_maps == SourceMaps::Upload, index: site.from_image.is_none() };
     let scanned = tokio::task::spawn_blocking(move || scan::scan(&owner, &root, &output, wanted)).await;
     scanned.map_err(|error| Failure::new(Exit::Bug, format!("site `{name}`: reading its output failed")).because(error))?
 }
 
-/// The output of what is live, if that was made of the same and nothing else lies where the build writes.
-async fn built_already(request: &Request, name: &UnitName, site: &Site, live: Option<&Manifest>, inputs: Sha256) -> Option<Output> {
-    let live = live.filter(|live| live.inputs == Some(inputs) && !request.look.audit && !request.look.rebuild)?;
-    let output = site::plan::output_of(site, live, site::plan::output(site))?;
-    if !request.project.root.join(&site.path).join(&site.output).is_dir() {
-        return Some(output);
+/// The output, if it was made of the same: it is what is live, or lies where the build writes as windlass has built it. Why, too.
+async fn built_already(
+    request: &Request,
+    name: &UnitName,
+    site: &Site,
+    live: Option<&Manifest>,
+    inputs: Sha256,
+) -> Option<(Output, &'static str)> {
+    if request.look.rebuild {
+        return None;
     }
-    scan(request, name, site).await.ok().filter(|on_disk| on_disk.files == output.files)
+    let live = live.filter(|live| live.inputs == Some(inputs) && !request.look.audit);
+    let live = live.and_then(|live| site::plan::output_of(site, live, site::plan::output(site)));
+    let is_live = "its sources are those of what is live";
+    let directory = request.project.root.join(site::plan::output(site));
+    if !directory.is_dir() {
+        return live.map(|output| (output, is_live));
+    }
+    let on_disk = scan(request, name, site).await.ok()?;
+    if live.is_some_and(|live| live.files == on_disk.files) {
+        return Some((on_disk, is_live));
+    }
+    let record = BuildRecord::read(name, &directory).ok()??;
+    (record.inputs == inputs && record.output == on_disk.digest()).then_some((on_disk, "it has been built of these sources"))
 }
 
 async fn inputs(request: &Request, name: &UnitName, site: &Site, script: &str, environment: &Environment) -> Result<Sha256, Failure> {

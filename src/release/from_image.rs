@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::aws::Aws;
-use crate::config::{Config, FromImage, Image, Site, SourceMaps};
+use crate::config::{Config, FromImage, Image, Site, SiteSource, SourceMaps};
 use crate::docker::{self, Credentials, DockerError, Engine};
 use crate::event::{Events, Outcome, Step};
 use crate::image;
@@ -68,7 +68,7 @@ pub(super) async fn sites(
     let config = &request.project.config;
     let mut taken = Taken::default();
     for (name, site) in names.iter().map(|name| (name, &config.sites[name])) {
-        let Some(from) = &site.from_image else { continue };
+        let Some(SiteSource::FromImage(from)) = site.source() else { continue };
         let (holder, content) = holder(config, from, observed)?;
         let inputs = site::inputs::of_image(&content, &from.path, site.source_maps == SourceMaps::Upload);
         let manifest = site::observe::published(journal, name, site).await?;
@@ -210,5 +210,5 @@ fn emptied(root: &Path, at: &str) -> std::io::Result<std::path::PathBuf> {
 /// The sites among `names` that are built here, or lie here already.
 pub(super) fn others<'a>(config: &'a Config, names: &'a BTreeSet<UnitName>) -> impl Iterator<Item = (&'a UnitName, &'a Site)> {
     let sites: &BTreeMap<UnitName, Site> = &config.sites;
-    names.iter().map(|name| (name, &sites[name])).filter(|(_, site)| site.from_image.is_none())
+    names.iter().map(|name| (name, &sites[name])).filter(|(_, site)| !matches!(site.source(), Some(SiteSource::FromImage(_))))
 }

@@ -282,9 +282,9 @@ async fn sites(
     let config = &request.project.config;
     let each = from_image::others(config, names).map(|(name, site)| async move {
         let manifest = site::observe::published(journal, name, site).await?;
-        let (output, inputs) = build::site(request, name, site, manifest.as_ref(), events).await?;
+        let build::Built { output, inputs, frozen } = build::site(request, name, site, manifest.as_ref(), events).await?;
         let observed = site::observe::live(aws, manifest, name, site, &output, request.look).await?;
-        Ok((name.clone(), (output, site::plan::Observed { inputs, ..observed })))
+        Ok((name.clone(), (output, site::plan::Observed { inputs, frozen, ..observed })))
     });
     let all = stop.or("the build of the sites", try_join_all(each)).await?;
     Ok(all.into_iter().collect())

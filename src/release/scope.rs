@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Config, Image};
+use crate::config::{Config, Image, SiteSource};
 use crate::model::{Exit, Failure, Stage, UnitName};
 
 /// The units that the stages asked for are about.
@@ -48,8 +48,11 @@ pub(super) fn scope(config: &Config, units: &[UnitName], stages: &[Stage]) -> Re
         scope.images = config.services.keys().filter(|name| chosen(name)).chain(migrated).cloned().collect();
     }
     if has(&[Stage::Assets, Stage::Images]) {
-        let holding = config.sites.iter().filter(|(name, _)| chosen(name)).filter_map(|(_, site)| site.from_image.as_ref());
-        scope.images.extend(holding.map(|from| from.service.clone()));
+        for (_, site) in config.sites.iter().filter(|(name, _)| chosen(name)) {
+            if let Some(SiteSource::FromImage(from)) = site.source() {
+                scope.images.insert(from.service.clone());
+            }
+        }
     }
     Ok(scope)
 }

@@ -53,9 +53,36 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
 }
 
 fn unchanged(plan: &Plan, out: &mut String) -> std::fmt::Result {
-    plan.sites
-        .iter()
-        .try_for_each(|(name, site)| writeln!(out, "  {name}: {} live already, as they should be", count(site.unchanged, "file")))
+    for (name, site) in &plan.sites {
+        writeln!(out, "  {name}: {} live already, as they should be", count(site.unchanged, "file"))?;
+        // What is published later is worth the same words as what is uploaded now.
+        if !site.is_empty() {
+            known(site, out)?;
+            left_out(site, out)?;
+        }
+    }
+    Ok(())
+}
+
+fn known(site: &SitePlan, out: &mut String) -> std::fmt::Result {
+    let fingerprints = match site.fingerprints {
+        Fingerprints::Manifest => "fingerprints by the build's manifest",
+        Fingerprints::Rule => "fingerprints by the form of the names",
+    };
+    let known = match site.known {
+        Known::Manifest => "what is live by the last release's manifest",
+        Known::Listing => "what is live by the bucket's listing",
+    };
+    writeln!(out, "    {fingerprints}; {known}")?;
+    if !site.manifest.frozen.is_empty() {
+        let names: Vec<&str> = site.manifest.frozen.keys().map(String::as_str).collect();
+        writeln!(out, "    frozen into it by its build: {}", names.join(", "))?;
+    }
+    Ok(())
+}
+
+fn left_out(site: &SitePlan, out: &mut String) -> std::fmt::Result {
+    site.left_out.iter().try_for_each(|left_out| writeln!(out, "    - {}: {}", left_out.path, left_out.reason))
 }
 
 fn objects(writes: &[Object], out: &mut String) -> std::fmt::Result {
@@ -97,19 +124,9 @@ fn assets(plan: &Plan, out: &mut String) -> std::fmt::Result {
             count(upload.len(), "file"),
             size(upload)
         )?;
-        let fingerprints = match site.fingerprints {
-            Fingerprints::Manifest => "fingerprints by the build's manifest",
-            Fingerprints::Rule => "fingerprints by the form of the names",
-        };
-        let known = match site.known {
-            Known::Manifest => "what is live by the last release's manifest",
-            Known::Listing => "what is live by the bucket's listing",
-        };
-        writeln!(out, "    {fingerprints}; {known}")?;
+        known(site, out)?;
         objects(upload, out)?;
-        for left_out in &site.left_out {
-            writeln!(out, "    - {}: {}", left_out.path, left_out.reason)?;
-        }
+        left_out(site, out)?;
     }
     Ok(())
 }

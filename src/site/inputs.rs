@@ -107,7 +107,7 @@ pub fn digest(
     let skip = |entry: &walkdir::DirEntry| {
         let filled =
             entry.depth() > 0 && entry.file_type().is_dir() && entry.file_name().to_str().is_some_and(|name| FILLED.contains(&name));
-        filled || (entry.depth() > 0 && entry.path() == built)
+        filled || (entry.depth() > 0 && entry.path() == built) || entry.file_name() == super::frozen::RECORD
     };
     for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().filter_entry(|entry| !skip(entry)) {
         let entry = entry.map_err(|error| failed(directory).because(error))?;

@@ -118,7 +118,7 @@ pub async fn live(
     }
     let known = if from_manifest { Known::Manifest } else { Known::Listing };
     let today = time::OffsetDateTime::now_utc().unix_timestamp().div_euclid(24 * 60 * 60);
-    Ok(Observed { files, known, manifest, inputs: None, today, allow_prune: look.allow_prune })
+    Ok(Observed { files, known, manifest, inputs: None, frozen: super::frozen::Frozen::new(), today, allow_prune: look.allow_prune })
 }
 
 pub(super) fn unquoted(etag: &str) -> String {

@@ -4,10 +4,11 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Site;
+use crate::config::{Site, SiteSource};
 use crate::model::{Exit, Failure, Headers, ObjectKey, Refusal, Sha256, UnitName};
 
 use super::classify::{Class, Fingerprints, HeaderRule, class, headers};
+use super::frozen::Frozen;
 use super::retention::{self, Bounds, Prune, Retained, Why};
 use super::scan::{Output, OutputFile};
 
@@ -128,6 +129,9 @@ pub struct Manifest {
     /// The digest of all that its build was made of, if windlass built it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inputs: Option<Sha256>,
+    /// What the build has frozen into the pages.
+    #[serde(default, skip_serializing_if = "Frozen::is_empty")]
+    pub frozen: Frozen,
     /// The paths that the build's own manifest named as fingerprinted, if it left one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fingerprinted: Option<BTreeSet<String>>,
@@ -173,6 +177,8 @@ pub struct Observed {
     pub manifest: Manifest,
     /// The digest of all that the build was made of, if windlass built it.
     pub inputs: Option<Sha256>,
+    /// What the build has frozen into the pages.
+    pub frozen: Frozen,
     /// Today, in days since 1970 (UTC).
     pub today: i64,
     /// May a release delete most of what is there?
@@ -224,7 +230,10 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         bucket: site.bucket.to_string(),
         prefix: site.prefix.clone(),
         output: output.directory.clone(),
-        from_image: site.from_image.as_ref().map(|from| FromImage { service: from.service.clone(), path: from.path.clone() }),
+        from_image: match site.source() {
+            Some(SiteSource::FromImage(from)) => Some(FromImage { service: from.service.clone(), path: from.path.clone() }),
+            _ => None,
+        },
         fingerprints: if output.fingerprinted.is_some() { Fingerprints::Manifest } else { Fingerprints::Rule },
         known: observed.known,
         upload: Vec::new(),
@@ -238,6 +247,7 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         manifest: Manifest {
             place: place(site),
             inputs: observed.inputs,
+            frozen: observed.frozen.clone(),
             fingerprinted: output.fingerprinted.clone(),
             ..Manifest::default()
         },
@@ -339,11 +349,14 @@ fn retain(plan: &mut SitePlan, site: &Site, observed: &Observed) {
     plan.prune = gone;
 }
 
-/// Where the build of a site writes: from the configuration's directory.
+/// Where the build of a site writes: from the configuration's directory, or absolute.
 #[must_use]
 pub fn output(site: &Site) -> String {
+    if let Some(given) = &site.given {
+        return given.clone();
+    }
     let path = site.path.trim_end_matches('/');
-    if path.is_empty() || path == "." { site.output.clone() } else { format!("{path}/{}", site.output) }
+    if path.is_empty() || path == "." || site.output.starts_with('/') { site.output.clone() } else { format!("{path}/{}", site.output) }
 }
 
 /// The URL paths that serve a key: a directory's index is served at the directory too.

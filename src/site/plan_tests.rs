@@ -24,6 +24,7 @@ fn nothing() -> Observed {
         known: Known::Listing,
         manifest: Manifest::default(),
         inputs: None,
+        frozen: Frozen::new(),
         today: 20_000,
         allow_prune: false,
     }

@@ -34,6 +34,15 @@ pub struct Wanted {
     pub index: bool,
 }
 
+impl Output {
+    /// The digest of all its files, with their paths.
+    #[must_use]
+    pub fn digest(&self) -> Sha256 {
+        let text = self.files.iter().fold(String::new(), |text, file| text + &file.sha256.to_string() + " " + &file.path + "\n");
+        Sha256::of(text.as_bytes())
+    }
+}
+
 /// One file of a build's output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputFile {
@@ -127,6 +136,9 @@ fn why_left_out(path: &str, with_source_maps: bool) -> Option<&'static str> {
     let name = path.rsplit('/').next().unwrap_or(path);
     if name == ".env" || name.starts_with(".env.") {
         return Some("environment files may hold secrets");
+    }
+    if path == super::frozen::RECORD {
+        return Some(super::frozen::STAYS);
     }
     if path.starts_with(".vite/") {
         return Some("the build's manifest is not for the public");

@@ -75,8 +75,9 @@ impl Shop {
         self.scene.commit(2);
     }
 
-    /// Adds a second site, below a prefix of the same bucket.
+    /// Adds a second site to the same bucket. The first moves below a prefix, too: `app`.
     pub(crate) fn add_docs(&self) {
+        self.configure("    bucket: ", "    prefix: app\n    bucket: ").build(1);
         let docs = "sites:\n  docs: {path: docs, prebuilt: true, prefix: docs, ";
         self.configure("sites:\n", &format!("{docs}bucket: {}-web, distribution: {}}}\n", self.name, self.distribution));
         self.scene.write("docs/dist/index.html", "<html>docs").write("docs/dist/a b.txt", "");
@@ -107,7 +108,8 @@ impl Shop {
     pub(crate) fn build(&self, version: u32) {
         std::fs::remove_dir_all(self.scene.project().join("dist")).ok();
         let script = asset(version);
-        let page = format!("<!doctype html><title>{version}</title><script src=\"/{script}\"></script>\n");
+        let root = if self.config().contains("prefix: app") { "/app/" } else { "/" };
+        let page = format!("<!doctype html><title>{version}</title><script src=\"{root}{script}\"></script>\n");
         self.scene.write("dist/index.html", &page).write("dist/about/index.html", &page);
         self.scene.write(&format!("dist/{script}"), format!("console.log({version})\n"));
         self.scene.write("dist/robots.txt", format!("# {version}\n"));

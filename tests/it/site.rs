@@ -192,14 +192,14 @@ async fn two_sites_share_a_bucket_and_an_invalidation() {
     shop.add_docs();
     shop.release();
     assert!(shop.written().contains(&"s3:CopyObject docs/index.html".to_owned()), "{:?}", shop.written());
-    assert_eq!(shop.invalidated(), ["/", "/about/", "/about/index.html", "/docs/", "/docs/index.html", "/index.html"]);
+    assert_eq!(shop.invalidated(), ["/app/", "/app/about/", "/app/about/index.html", "/app/index.html", "/docs/", "/docs/index.html"]);
     assert_eq!(shop.proxy.written().iter().filter(|operation| *operation == "cloudfront:CreateInvalidation").count(), 1);
     // One of them alone leaves the other as it is.
     shop.build(2);
     shop.scene.write("docs/dist/index.html", "<html>more docs");
     shop.run(&["release", "docs"]).expect(0);
     assert_eq!(shop.written(), ["s3:CopyObject docs/index.html"]);
-    assert!(shop.body("index.html").await.unwrap().contains(&asset(1)));
+    assert!(shop.body("app/index.html").await.unwrap().contains(&asset(1)));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! A site is built by its own command, which sees no credential, and only when something that it is made of has changed.
 
+use insta::assert_snapshot;
+
 use crate::shop::Shop;
 
 /// A shop whose build counts itself in its home.
@@ -70,4 +72,57 @@ async fn a_machine_without_the_build_can_still_change_headers() {
     shop.release();
     assert_eq!((builds(&shop), shop.written()), (1, vec!["s3:CopyObject index.html".to_owned()]));
     assert_eq!(shop.head("index.html").await.unwrap().cache_control(), Some("no-store"));
+}
+
+/// Two environments, of which each has a bucket and a variable of its own.
+async fn environments(name: &str) -> Shop {
+    let shop = shop(name).await;
+    let environments = format!(
+        "environments:\n  staging: {{}}\n  production: {{sites: {{web: {{bucket: {name}-state-2, distribution: null, env: {{VITE_API: /v2}}}}}}}}\nsites:\n"
+    );
+    shop.configure("sites:\n", &environments);
+    shop.seed.bucket(&format!("{name}-state-2")).await;
+    shop
+}
+
+#[tokio::test]
+async fn a_build_goes_where_it_was_made_for() {
+    let shop = environments("build-frozen").await;
+    let first = shop.run(&["plan", "--env", "staging"]).expect(0).stdout;
+    let said = shop.run(&["plan", "--env", "staging"]).expect(0).stdout;
+    assert_eq!((first, builds(&shop)), (said.clone(), 1), "what a plan has built is not built again");
+    assert!(said.contains("frozen into it by its build: VITE_API\n"), "{said}");
+    assert!(said.contains("    - .windlass-build.json: windlass's own record of the build\n"), "{said}");
+    shop.run(&["release", "--env", "staging"]).expect(0);
+    assert_eq!(shop.keys("web").await, ["index.html"], "the record is not published");
+    let manifest = shop.seed.s3().get_object().bucket("build-frozen-state").key("windlass/shop/staging/sites/web/live.json").send().await;
+    let manifest: serde_json::Value = serde_json::from_slice(&manifest.unwrap().body.collect().await.unwrap().to_vec()).unwrap();
+    let frozen = manifest["manifest"]["frozen"].as_object().unwrap();
+    assert!(frozen.keys().eq(["VITE_API"]) && frozen["VITE_API"].as_str().unwrap().len() == 64, "{frozen:?}");
+
+    // What was built is released from another place as it was from its own, without a build.
+    std::fs::rename(shop.scene.project().join("web/dist"), shop.scene.project().join("artifact")).unwrap();
+    std::fs::remove_dir_all(shop.scene.project().join("web")).unwrap();
+    shop.run(&["release", "--env", "staging", "--prebuilt", "artifact"]).expect(0);
+    assert_eq!((builds(&shop), shop.proxy.written().len()), (1, 0));
+    assert_snapshot!(shop.refused(&["release", "--env", "production", "--prebuilt", "web=artifact"], 11), @r"
+    error: site `web`: the build was made for the environment `staging`, and is not right for this one
+       what it has frozen into its pages differs: `VITE_API` has another value here
+    hint: nothing was changed; build the site for this environment, or take a build that was made for it
+    ");
+    // Where both would freeze the same, one build serves both.
+    shop.configure("env: {VITE_API: /v2}", "env: {VITE_API: /api}");
+    shop.run(&["release", "--env", "production", "--prebuilt", "artifact"]).expect(0);
+    assert_eq!(shop.proxy.written().iter().filter(|operation| *operation == "s3:CopyObject").count(), 1);
+    assert_eq!(builds(&shop), 1);
+    assert_snapshot!(shop.refused(&["release", "--env", "staging", "--prebuilt", "wep=artifact"], 10), @r"
+    error: `--prebuilt wep=artifact` was refused
+       there is no site `wep`
+    hint: the configuration has: web
+    ");
+    assert_snapshot!(shop.refused(&["release", "--env", "staging", "--prebuilt", "gone"], 20), @r"
+    error: site `web`: there is no build output
+       `./gone` is not a directory
+    hint: `--prebuilt` names the directory of a site's finished build, from the working directory; is it another one?
+    ");
 }

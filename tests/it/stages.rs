@@ -56,7 +56,7 @@ async fn the_sites_of_a_release_can_be_published_one_by_one() {
     let assets = shop.run(&["stage", "assets"]).expect(0);
     let publish = |site| shop.run(&["stage", "publish", site, "--release", &release_id(&assets)]).expect(0);
     publish("web");
-    assert_eq!(shop.invalidated(), ["/", "/about/", "/about/index.html", "/index.html"]);
+    assert_eq!(shop.invalidated(), ["/app/", "/app/about/", "/app/about/index.html", "/app/index.html"]);
     publish("docs");
     assert_eq!(shop.invalidated(), ["/docs/", "/docs/index.html"]);
 }
