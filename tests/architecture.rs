@@ -33,6 +33,9 @@ mod table {
         ("plan", &["model", "config"]),
         ("observe", &["model", "config", "aws", "docker", "probe", "journal"]),
         ("execute", &["model", "event", "aws", "docker", "process", "probe", "journal"]),
+        // Parts of an executor and of an observer that fill files of their own.
+        ("push", &["model", "event", "aws", "docker"]),
+        ("prebuilt", &["model", "config", "aws", "docker", "probe"]),
     ];
     /// What the other files of a feature may name (`classify`, `scan`, `watch`, `explain`).
     const FEATURE_OWN: &[&str] = &["model", "aws"];

@@ -8,6 +8,7 @@
 
 mod cloudfront;
 mod ecr;
+mod ecr_repository;
 mod ecs;
 mod ecs_task;
 mod error;
@@ -37,6 +38,7 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
 pub use cloudfront::{Distribution, Origin};
 pub use ecr::{RegistryCredentials, Repository};
+pub use ecr_repository::Manifest;
 pub use ecs::{CircuitBreaker, Cluster, Deployment, Event, Service, StoppedContainer, StoppedTask};
 pub use ecs_task::{Container, TaskDefinition};
 pub use error::AwsError;

@@ -136,11 +136,6 @@ fn overlap(a: &str, b: &str) -> bool {
 fn services(config: &Config, file: &Node) -> Result<(), Problem> {
     for (name, service) in &config.services {
         let at = |key| place(file, &["services", name.as_str(), key]);
-        if let Image::Build(image) = &service.image
-            && !image.secrets.is_empty()
-        {
-            return Err(later(at("image"), "a build secret", "leave `secrets` empty: nothing is built without a secret that it asks for"));
-        }
         if let Some(after) = service.after.iter().find(|after| !config.services.contains_key(after)) {
             return Err(unknown(at("after"), "service", after, config.services.keys()));
         }

@@ -3,6 +3,7 @@
 //! Deliberately absent: the network. Whether a bucket is there is for preflight to find out.
 
 mod check;
+mod image;
 mod layers;
 mod read;
 mod types;
@@ -13,9 +14,10 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Exit, Failure, Mask, sensitive};
 
+pub use image::{BuildImage, Image};
 pub use types::{
-    BuildImage, Config, Driver, Environment, Framework, FromImage, HeaderRule, Image, Keep, Migration, OnFailure, Policy, RiskyMigrations,
-    Service, Site, SiteSource, SourceMaps, Strategy, schema,
+    Config, Driver, Environment, Framework, FromImage, HeaderRule, Keep, Migration, OnFailure, Policy, RiskyMigrations, Service, Site,
+    SiteSource, SourceMaps, Strategy, schema,
 };
 pub use words::{Bucket, Duration, Platform, State};
 

@@ -57,8 +57,8 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
 fn an_error_in_an_untagged_value_is_said_in_its_own_words() {
     let text = SHOP.replace("{repository: shop/api}", "{repository: shop/api, dockerfil: x}");
     assert!(refused(&text).contains("unknown key `dockerfil`; did you mean `dockerfile`?"), "{}", refused(&text));
-    let text = SHOP.replace("{repository: shop/api}", "shop/api:latest");
-    assert!(refused(&text).contains("has no digest"), "{}", refused(&text));
+    let text = SHOP.replace("{repository: shop/api}", "shop/api");
+    assert!(refused(&text).contains("needs to be `REPOSITORY@sha256:…`, or `REPOSITORY:TAG`"), "{}", refused(&text));
 }
 
 #[test]

@@ -1,16 +1,14 @@
 //! The types of `windlass.yml`, from which its JSON Schema is made too.
 
 use std::collections::BTreeMap;
-use std::fmt;
 
 use schemars::JsonSchema;
-use serde::de::value::MapAccessDeserializer;
-use serde::de::{MapAccess, Visitor};
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 
 use crate::model::{Glob, ImageUri, UnitName};
 
-use super::words::{Bucket, Duration, Platform, State};
+use super::image::Image;
+use super::words::{Bucket, Duration, State};
 
 /// One application: what it is made of, and where it is released to.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
@@ -219,62 +217,6 @@ pub struct Service {
     pub timeout: Duration,
 }
 
-/// The image of a service.
-#[derive(Debug, Clone, PartialEq, JsonSchema)]
-#[serde(untagged)]
-pub enum Image {
-    /// Built elsewhere: `REPOSITORY@sha256:…`.
-    Prebuilt(ImageUri),
-    /// Built from the service's directory.
-    Build(BuildImage),
-}
-
-/// By hand, because serde's own reading of an untagged enum forgets which key was wrong and where.
-impl<'de> Deserialize<'de> for Image {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Self, D::Error> {
-        struct Either;
-        impl<'de> Visitor<'de> for Either {
-            type Value = Image;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an image (`REPOSITORY@sha256:…`), or a mapping that says how it is built")
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Image, E> {
-                text.parse().map(Image::Prebuilt).map_err(E::custom)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Image, A::Error> {
-                BuildImage::deserialize(MapAccessDeserializer::new(map)).map(Image::Build)
-            }
-        }
-        from.deserialize_any(Either)
-    }
-}
-
-/// How an image is built.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BuildImage {
-    /// From the service's directory.
-    #[serde(default = "dockerfile")]
-    pub dockerfile: String,
-    /// The repository's name in the registry: `shop/api`.
-    pub repository: String,
-    /// `OS/ARCHITECTURE`.
-    #[serde(default)]
-    pub platform: Platform,
-    /// The stage of the Dockerfile; the last if empty.
-    #[serde(default)]
-    pub target: String,
-    /// Build arguments. They stay readable in the image's history: nothing secret.
-    #[serde(default)]
-    pub args: BTreeMap<String, String>,
-    /// Build secrets.
-    #[serde(default)]
-    pub secrets: Vec<String>,
-}
-
 /// A migration of one database.
 #[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
@@ -376,10 +318,6 @@ fn here() -> String {
 
 fn dist() -> String {
     "dist".to_owned()
-}
-
-fn dockerfile() -> String {
-    "Dockerfile".to_owned()
 }
 
 fn quarter_of_an_hour() -> Duration {

@@ -37,6 +37,8 @@ pub struct Build<'a> {
     pub tags: Vec<String>,
     /// The image's labels.
     pub labels: BTreeMap<String, String>,
+    /// Build every step, whatever the builder remembers.
+    pub no_cache: bool,
 }
 
 /// The id of an image in the engine, `sha256:…` of its configuration: not the digest that a registry knows it by.
@@ -73,6 +75,7 @@ pub async fn build(engine: &Engine, build: Build<'_>, mut on_line: impl FnMut(&s
         labels: Some(owned(&build.labels)),
         target: build.recipe.target.clone().unwrap_or_default(),
         platform: build.recipe.platform.clone(),
+        nocache: build.no_cache,
         // Also the containers of a failed step.
         forcerm: true,
         ..BuildImageOptions::default()
@@ -123,6 +126,16 @@ pub async fn tag(engine: &Engine, source: &str, repository: &str, tag: &str) -> 
     let options = TagImageOptions { repo: Some(repository.to_owned()), tag: Some(tag.to_owned()) };
     let done = engine.docker.tag_image(source, Some(options)).await;
     done.map_err(|error| DockerError::request(format!("tag image `{source}` as `{repository}:{tag}`"), error))
+}
+
+/// The id of an image of the engine.
+///
+/// # Errors
+/// [`DockerError::is_image_absent`] when there is no such image.
+pub async fn image_id(engine: &Engine, image: &str) -> Result<ImageId, DockerError> {
+    let found = engine.docker.inspect_image(image).await;
+    let found = found.map_err(|error| DockerError::request(format!("inspect image `{image}`"), error))?;
+    Ok(ImageId(found.id.unwrap_or_default()))
 }
 
 /// What an image of the engine runs on, as `OS/ARCHITECTURE`: "linux/amd64".
@@ -247,7 +260,7 @@ impl Write for Pieces {
     }
 }
 
-/// Writes the context as a tar archive. Owner 0, time 0 and two modes, so that equal contexts are equal archives.
+/// Writes the context as a tar archive, with owner 0 and two modes.
 fn pack(context: &Context, to: &mut impl Write) -> Result<(), (PathBuf, io::Error)> {
     let mut archive = tar::Builder::new(to);
     for entry in &context.entries {
@@ -257,8 +270,9 @@ fn pack(context: &Context, to: &mut impl Write) -> Result<(), (PathBuf, io::Erro
         header.set_gid(0);
         header.set_mtime(0);
         let done = match &entry.kind {
-            Kind::File { size, executable } => {
+            Kind::File { size, executable, modified } => {
                 header.set_entry_type(tar::EntryType::Regular);
+                header.set_mtime(*modified);
                 header.set_mode(if *executable { 0o755 } else { 0o644 });
                 header.set_size(*size);
                 File::open(&path).and_then(|file| archive.append_data(&mut header, &entry.path, Exactly { file, left: *size }))

@@ -5,6 +5,7 @@ use std::fs;
 use std::io;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
+use std::time::UNIX_EPOCH;
 
 use walkdir::WalkDir;
 
@@ -16,7 +17,7 @@ const OWN: [&str; 2] = [".windlass", ".windlass-build.json"];
 
 /// What the engine is sent of a directory.
 ///
-/// Deliberately absent: owners, times, and of the mode all but "may it be executed", so that two checkouts of one commit are the same
+/// Deliberately absent: owners, and of the mode all but "may it be executed", so that two checkouts of one commit are the same
 /// context; sockets, pipes and devices, which no checkout holds.
 #[derive(Debug, Clone)]
 pub struct Context {
@@ -44,6 +45,9 @@ pub enum Kind {
         size: u64,
         /// May its owner execute it?
         executable: bool,
+        /// When it was last changed, in seconds since 1970. It goes into the image, as with Docker, because servers make entity tags
+        /// of it; it is no part of the digest.
+        modified: u64,
     },
     /// A directory, also an empty one.
     Directory,
@@ -108,7 +112,9 @@ pub fn scan(root: &Path, dockerfile: &str) -> Result<Context, DockerError> {
             Kind::Symlink { target: target.into_os_string().into_string().map_err(|path| DockerError::PathNotText { path: path.into() })? }
         } else if kind.is_file() {
             let metadata = found.metadata().map_err(|error| unreadable(error.into()))?;
-            Kind::File { size: metadata.len(), executable: metadata.permissions().mode() & 0o100 != 0 }
+            let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
+            let modified = modified.map_or(0, |time| time.as_secs());
+            Kind::File { size: metadata.len(), executable: metadata.permissions().mode() & 0o100 != 0, modified }
         } else {
             continue;
         };
@@ -296,8 +302,8 @@ pub(super) mod tests {
         let entries = scan(root.path(), "Dockerfile").unwrap().entries;
         let kind = |path: &str| entries.iter().find(|entry| entry.path == path).map(|entry| entry.kind.clone());
         assert_eq!(kind("a/link"), Some(Kind::Symlink { target: "../foo".into() }));
-        assert_eq!(kind("a.py"), Some(Kind::File { size: 4, executable: true }));
-        assert_eq!(kind("foobar"), Some(Kind::File { size: 6, executable: false }));
+        assert!(matches!(kind("a.py"), Some(Kind::File { size: 4, executable: true, modified: 1.. })));
+        assert!(matches!(kind("foobar"), Some(Kind::File { size: 6, executable: false, .. })));
         assert_eq!(kind("empty"), Some(Kind::Directory));
         assert!(entries.is_sorted_by(|a, b| a.path < b.path));
     }

@@ -5,13 +5,13 @@ use std::fs::{self, File};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use crate::model::Sha256;
+use crate::model::{BaseImage, Sha256};
 
 use super::context::{Context, Kind, within};
 use super::error::DockerError;
 
 /// Changes when the encoding or the way of building does, so that no image of another way is taken for this one.
-const SCHEME: &[u8] = b"windlass build context 1, classic builder";
+const SCHEME: &[u8] = b"windlass build context 2";
 
 /// How an image is built from its context.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -26,15 +26,16 @@ pub struct Recipe {
     pub platform: String,
 }
 
-/// The digest of `context` and `recipe`: the same for the same files, wherever and whenever they are checked out.
+/// The digest of `context`, `recipe` and `bases`: the same for the same files, wherever and whenever they are checked out.
 ///
 /// It covers the Dockerfile, every entry with its path, kind, executable bit, link target and content, the build arguments, the target
-/// and the platform; each field with its length before it. Deliberately absent: times and owners; and what a `FROM` tag points at
-/// today, or `apt-get upgrade` would fetch, which only a build can tell.
+/// and the platform, every base image with what it is today, and the `period`: a number that changes when an image has to be built again
+/// although nothing else has. Each field has its length before it. Deliberately absent: times and owners; and what `apt-get upgrade`
+/// would fetch, which only a build can tell.
 ///
 /// # Errors
 /// When the Dockerfile or a file of the context cannot be read.
-pub fn digest(context: &Context, recipe: &Recipe) -> Result<Sha256, DockerError> {
+pub fn digest(context: &Context, recipe: &Recipe, bases: &[BaseImage], period: Option<u64>) -> Result<Sha256, DockerError> {
     let dockerfile = within(&recipe.dockerfile)?;
     let path = context.root.join(&dockerfile);
     let recipe_text = fs::read(&path).map_err(|source| DockerError::Read { path, source })?;
@@ -70,6 +71,13 @@ pub fn digest(context: &Context, recipe: &Recipe) -> Result<Sha256, DockerError>
     }
     field(recipe.target.as_deref().unwrap_or_default().as_bytes());
     field(recipe.platform.as_bytes());
+    field(&(bases.len() as u64).to_le_bytes());
+    for base in bases {
+        field(base.image.as_bytes());
+        field(base.platform.as_deref().unwrap_or_default().as_bytes());
+        field(base.digest.as_bytes());
+    }
+    field(&period.map_or_else(Vec::new, |period| period.to_le_bytes().to_vec()));
     Ok(Sha256::of(&encoded))
 }
 
@@ -115,7 +123,7 @@ mod tests {
     }
 
     fn of(root: &Path, recipe: &Recipe) -> Sha256 {
-        digest(&scan(root, &recipe.dockerfile).unwrap(), recipe).unwrap()
+        digest(&scan(root, &recipe.dockerfile).unwrap(), recipe, &[], None).unwrap()
     }
 
     #[test]
@@ -164,6 +172,22 @@ mod tests {
         ] {
             seen.push(of(root, &other));
         }
+        let base = |image: &str, digest: &str| BaseImage {
+            image: image.to_owned(),
+            platform: None,
+            digest: digest.to_owned(),
+            from: crate::model::Authority::Registry,
+        };
+        let context = scan(root, "Dockerfile").unwrap();
+        for (bases, period) in [
+            (vec![base("a", "1")], None),
+            (vec![base("a", "2")], None),
+            (vec![base("a", "2"), base("b", "1")], None),
+            (Vec::new(), Some(0)),
+            (Vec::new(), Some(1)),
+        ] {
+            seen.push(digest(&context, &recipe(), &bases, period).unwrap());
+        }
         let distinct: std::collections::BTreeSet<_> = seen.iter().collect();
         assert_eq!(distinct.len(), seen.len());
     }
@@ -174,6 +198,6 @@ mod tests {
         plant(root.path());
         let context = scan(root.path(), "Dockerfile").unwrap();
         fs::remove_file(root.path().join("a/b/c.py")).unwrap();
-        assert!(digest(&context, &recipe()).unwrap_err().to_string().contains("a/b/c.py"));
+        assert!(digest(&context, &recipe(), &[], None).unwrap_err().to_string().contains("a/b/c.py"));
     }
 }

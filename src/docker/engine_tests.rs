@@ -88,7 +88,7 @@ async fn an_image_is_built_tagged_labelled_and_cached() {
     let run = ("run".to_owned(), std::process::id().to_string());
     let labels = BTreeMap::from([("app".to_owned(), "sh\"op".to_owned()), run]);
     let mut lines = Vec::new();
-    let wanted = Build { context: &context, recipe: &recipe, tags: names.to_vec(), labels };
+    let wanted = Build { context: &context, recipe: &recipe, tags: names.to_vec(), labels, no_cache: false };
     let id = build(&engine, wanted.clone(), |line| lines.push(line.to_owned())).await.unwrap();
     assert!(lines.iter().any(|line| line.starts_with("Step 1/")), "{lines:?}");
     let config = engine.docker.inspect_image(&names[1]).await.unwrap();
@@ -116,7 +116,7 @@ async fn a_failed_build_names_its_step_and_its_reason() {
     ] {
         std::fs::write(root.path().join("Dockerfile"), dockerfile).unwrap();
         let context = scan(root.path(), "Dockerfile").unwrap();
-        let wanted = Build { context: &context, recipe: &recipe(), tags: Vec::new(), labels: BTreeMap::new() };
+        let wanted = Build { context: &context, recipe: &recipe(), tags: Vec::new(), labels: BTreeMap::new(), no_cache: false };
         let error = build(&engine, wanted, |_| ()).await.unwrap_err();
         let DockerError::Build { step: found, message, .. } = &error else { panic!("{error:?}") };
         assert!(!message.is_empty());
@@ -132,7 +132,7 @@ async fn a_context_that_changes_under_the_build_fails_it() {
     plant(root.path());
     let context = scan(root.path(), "Dockerfile").unwrap();
     std::fs::remove_file(root.path().join("foobar")).unwrap();
-    let wanted = Build { context: &context, recipe: &recipe(), tags: Vec::new(), labels: BTreeMap::new() };
+    let wanted = Build { context: &context, recipe: &recipe(), tags: Vec::new(), labels: BTreeMap::new(), no_cache: false };
     let error = build(&engine, wanted, |_| ()).await.unwrap_err();
     assert!(matches!(&error, DockerError::Read { path, .. } if path.ends_with("foobar")), "{error:?}");
 }
@@ -150,7 +150,7 @@ async fn a_dropped_build_is_cancelled_in_the_engine() {
     std::fs::write(root.path().join("Dockerfile"), format!("FROM scratch\nCOPY busybox /bin/sh\nRUN echo {marker}; sleep 300\n")).unwrap();
     let context = scan(root.path(), "Dockerfile").unwrap();
     let recipe = recipe();
-    let wanted = Build { context: &context, recipe: &recipe, tags: Vec::new(), labels: BTreeMap::new() };
+    let wanted = Build { context: &context, recipe: &recipe, tags: Vec::new(), labels: BTreeMap::new(), no_cache: false };
     let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
     {
         let building = build(&engine, wanted, |line| drop(said.send(line.to_owned())));
@@ -200,7 +200,7 @@ async fn a_directory_is_taken_out_of_an_image_and_no_container_is_left() {
     std::fs::write(root.path().join("Dockerfile"), "FROM scratch\nCOPY . /context/\nCOPY a /alias-of-a/\nVOLUME /context/foo\n").unwrap();
     let context = scan(root.path(), "Dockerfile").unwrap();
     let image = format!("localhost:1/windlass-test/extract:{}", std::process::id());
-    let wanted = Build { context: &context, recipe: &recipe(), tags: vec![image.clone()], labels: BTreeMap::new() };
+    let wanted = Build { context: &context, recipe: &recipe(), tags: vec![image.clone()], labels: BTreeMap::new(), no_cache: false };
     build(&engine, wanted, |_| ()).await.unwrap();
 
     let into = tempfile::tempdir().unwrap();

@@ -56,6 +56,26 @@ pub enum DockerError {
         /// The path as it was given.
         path: String,
     },
+    /// The Dockerfile asks for something that cannot be, on a line of it (0 if on none).
+    #[error("`{dockerfile}`{}: {message}", if *line > 0 { format!(", line {line}") } else { String::new() })]
+    Dockerfile {
+        /// Its path, from the context's root.
+        dockerfile: String,
+        /// The line, from 1.
+        line: usize,
+        /// What is wrong.
+        message: String,
+    },
+    /// Neither a registry nor the engine knows a base image.
+    #[error("nobody says what the base image `{image}` is (line {line} of the Dockerfile): {message}")]
+    Base {
+        /// The image, as the Dockerfile names it.
+        image: String,
+        /// Its line, from 1.
+        line: usize,
+        /// What the registry says.
+        message: String,
+    },
     /// A line of a `.dockerignore` file has no meaning.
     #[error("`{}` has a malformed pattern: `{pattern}`", file.display())]
     BadIgnorePattern {
@@ -237,7 +257,10 @@ impl DockerError {
     }
 
     fn says(&self, signs: &[&str]) -> bool {
-        let (Self::Push { message, .. } | Self::Pull { message, .. }) = self else { return false };
+        let (Self::Push { message, .. } | Self::Pull { message, .. } | Self::Base { message, .. } | Self::Build { message, .. }) = self
+        else {
+            return false;
+        };
         let message = message.to_ascii_lowercase();
         signs.iter().any(|sign| message.contains(sign))
     }
@@ -264,6 +287,22 @@ impl DockerError {
                 "the engine has the base image for another platform: pull it with `docker pull --platform`, or change `platform`"
             }
             Self::Build { message, .. } if message.contains("no such host") => "the engine cannot reach the base image's registry",
+            Self::Base { .. } | Self::Pull { .. } | Self::Build { .. } if self.says(&["toomanyrequests", "rate limit"]) => {
+                "the registry limits anonymous pulls: `docker login` to it, or use a copy of the base image (ECR's pull through cache)"
+            }
+            Self::Base { .. } if self.says(&["no such host", "connection refused", "i/o timeout", "nothing was heard"]) => {
+                "the engine cannot reach the base image's registry, and has no copy of it: `docker pull` it where there is a network"
+            }
+            Self::Base { .. } => "correct the image's name or tag, or `docker login` to its registry if it is private",
+            Self::Build { .. } if self.says(&["no space left on device"]) => {
+                "the engine's disk is full: `docker system df` shows with what, `docker builder prune` frees the build cache"
+            }
+            Self::Build { .. } if self.says(&["exec format error"]) => {
+                "a program of another architecture was run: build on such a machine, or install QEMU's binfmt handlers"
+            }
+            Self::Build { .. } if self.says(&["pull access denied", "manifest unknown", "not found: manifest"]) => {
+                "correct the name or tag of the base image, or `docker login` to its registry if it is private"
+            }
             Self::Push { .. } if self.is_tag_immutable() => "the repository's tags are immutable, and this one is taken by another image",
             Self::Push { .. } if self.is_repository_absent() => "create the repository first: a push does not make one in ECR",
             Self::Push { .. } | Self::Pull { .. } if self.says(&["connection refused", "no such host"]) => {

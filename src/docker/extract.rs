@@ -3,13 +3,11 @@
 use std::fs::{self, File};
 use std::io;
 use std::path::{Component, Path, PathBuf};
-use std::time::Duration;
 
 use bollard::Docker;
-use bollard::auth::DockerCredentials;
 use bollard::errors::Error;
 use bollard::models::ContainerCreateBody;
-use bollard::query_parameters::{CreateContainerOptions, CreateImageOptions, DownloadFromContainerOptions, RemoveContainerOptions};
+use bollard::query_parameters::{CreateContainerOptions, DownloadFromContainerOptions, RemoveContainerOptions};
 use bytes::Bytes;
 use futures_util::StreamExt as _;
 use futures_util::stream;
@@ -17,13 +15,10 @@ use tar::EntryType;
 use tokio::sync::mpsc;
 use tokio_util::io::{StreamReader, SyncIoBridge};
 
-use super::build::is_spurious;
 use super::engine::Engine;
 use super::error::DockerError;
+use super::pull::pull;
 use super::push::Credentials;
-
-/// How long a pull may say nothing, as with a push.
-const IDLE: Duration = Duration::from_mins(2);
 
 /// What was taken out of an image.
 #[derive(Debug, Default, PartialEq, Eq)]
@@ -58,7 +53,7 @@ pub async fn extract(
 ) -> Result<Extracted, DockerError> {
     let container = match Container::create(engine, image).await {
         Err(error) if error.is_image_absent() => {
-            pull(engine, image, credentials).await?;
+            pull(engine, image, None, credentials).await?;
             Container::create(engine, image).await?
         }
         created => created?,
@@ -236,66 +231,9 @@ fn inside(path: &Path) -> Result<PathBuf, DockerError> {
     if components.all(|component| matches!(component, Component::Normal(_))) { Ok(rest.to_owned()) } else { Err(outside()) }
 }
 
-/// <https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Image/operation/ImageCreate>
-async fn pull(engine: &Engine, image: &str, credentials: Option<&Credentials>) -> Result<(), DockerError> {
-    let failed = |message: String| DockerError::Pull { image: image.to_owned(), message };
-    let (repository, version) = split(image);
-    let options = CreateImageOptions {
-        from_image: Some(repository.to_owned()),
-        // Without one, every tag of the repository would be pulled.
-        tag: Some(version.to_owned()),
-        ..CreateImageOptions::default()
-    };
-    let credentials = credentials.map(|credentials| DockerCredentials {
-        username: Some(credentials.username.clone()),
-        password: Some(credentials.password.clone()),
-        serveraddress: repository.split_once('/').map(|(registry, _)| registry.to_owned()),
-        ..DockerCredentials::default()
-    });
-    let mut answers = engine.docker.create_image(Some(options), None, credentials).boxed();
-    loop {
-        let answer = tokio::time::timeout(IDLE, answers.next()).await;
-        match answer.map_err(|_| failed(format!("nothing was heard for {} s", IDLE.as_secs())))? {
-            None => return Ok(()),
-            Some(Ok(_)) => {}
-            Some(Err(error)) if is_spurious(&error) => return Ok(()),
-            Some(Err(Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. })) => {
-                return Err(failed(error));
-            }
-            Some(Err(error)) => return Err(DockerError::request(format!("pull `{image}`"), error)),
-        }
-    }
-}
-
-/// A name's repository, and its digest or tag. The engine takes a digest for a tag here.
-fn split(image: &str) -> (&str, &str) {
-    if let Some((named, digest)) = image.split_once('@') {
-        return (split_tag(named).map_or(named, |(repository, _)| repository), digest);
-    }
-    split_tag(image).unwrap_or((image, "latest"))
-}
-
-/// A colon before a slash is that of a port.
-fn split_tag(name: &str) -> Option<(&str, &str)> {
-    name.rsplit_once(':').filter(|(_, tag)| !tag.contains('/'))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_name_is_split_into_what_is_pulled() {
-        for (image, parts) in [
-            ("r.io/shop/api@sha256:12", ("r.io/shop/api", "sha256:12")),
-            ("r.io:5000/api:v1@sha256:12", ("r.io:5000/api", "sha256:12")),
-            ("r.io:5000/api:v1", ("r.io:5000/api", "v1")),
-            ("r.io:5000/api", ("r.io:5000/api", "latest")),
-            ("alpine", ("alpine", "latest")),
-        ] {
-            assert_eq!(split(image), parts, "{image}");
-        }
-    }
 
     #[test]
     fn an_entry_stays_inside_or_is_refused() {

@@ -3,9 +3,11 @@
 //! The only room that names `bollard`. Deliberately absent: printing, events and retries (a caller asks the error, and decides);
 //! `BuildKit` (images are built by the engine's classic builder, see [`build()`]); running containers.
 
+mod base;
 mod build;
 mod context;
 mod digest;
+mod dockerfile;
 mod endpoint;
 mod engine;
 #[cfg(test)]
@@ -13,12 +15,28 @@ mod engine_tests;
 mod error;
 mod extract;
 mod ignore;
+mod login;
+mod pull;
 mod push;
 
-pub use build::{Build, ImageId, architecture, build, tag};
+pub use base::{ask_registry, pinned, provide, resolve};
+pub use build::{Build, ImageId, architecture, build, image_id, tag};
 pub use context::{Context, Entry, Kind, scan};
 pub use digest::{Recipe, digest};
+pub use dockerfile::{Base, Dockerfile, SecretMount};
 pub use engine::{Engine, connect};
 pub use error::DockerError;
 pub use extract::{Extracted, extract};
+pub use login::{Logins, host};
 pub use push::{Credentials, Progress, push};
+
+/// Reads what the Dockerfile of `recipe`, below `root`, asks for from outside the context.
+///
+/// # Errors
+/// It is not there, cannot be read, or names an image or a stage that cannot be.
+pub fn dockerfile(root: &std::path::Path, recipe: &Recipe) -> Result<Dockerfile, DockerError> {
+    let path = root.join(context::within(&recipe.dockerfile)?);
+    let text = std::fs::read(&path).map_err(|source| DockerError::Read { path, source })?;
+    let parsed = dockerfile::parse(&String::from_utf8_lossy(&text), recipe);
+    parsed.map_err(|(line, message)| DockerError::Dockerfile { dockerfile: recipe.dockerfile.clone(), line, message })
+}

@@ -1,19 +1,18 @@
 //! Builds and pushes one image.
 
+use std::collections::BTreeSet;
 use std::path::Path;
-use std::time::Duration;
 
 use crate::aws::Aws;
-use crate::docker::{self, Build, Credentials, DockerError, Engine, Recipe};
+use crate::docker::{self, Build, Credentials, DockerError, Engine, Logins, Recipe};
 use crate::event::{Events, Outcome, Step};
-use crate::model::{Exit, Failure, ImageDigest, ImageUri, Stage, UnitName};
+use crate::model::{Authority, Exit, Failure, ImageUri, Stage, UnitName};
 
-use super::plan::ImagePlan;
+use super::plan::{BuildPlan, ImagePlan};
+use super::push;
 
-/// How often a push is begun again after a failure that may pass. Layers that have arrived are not sent again.
-const PUSHES: u32 = 5;
-
-/// Builds the image and pushes it, unless the registry has it; `built` if this run has built it already.
+/// Builds the image and pushes it, unless the registry has it; `built` if this run has built it already. `names` are the services that
+/// run it; the first stands for all.
 ///
 /// # Errors
 /// [`Exit::Images`]; nothing live has changed.
@@ -21,29 +20,49 @@ pub async fn image(
     aws: &Aws,
     engine: Option<&Engine>,
     root: &Path,
-    name: &UnitName,
+    names: &[&UnitName],
     plan: &ImagePlan,
     built: bool,
     events: &Events,
 ) -> Result<ImageUri, Failure> {
     let uri = |digest| ImageUri { repository: plan.uri.clone(), digest };
-    let Some(engine) = engine.filter(|_| plan.present.is_none()) else {
-        let step = Step::of(Stage::Images, name, "image");
+    let shown = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
+    let Some((build_plan, engine)) = plan.build.as_ref().zip(engine) else {
+        let step = Step::of(Stage::Images, &shown, "image");
         let known = async {
             let digest =
-                plan.present.ok_or_else(|| Failure::new(Exit::Bug, format!("service `{name}`: no engine was connected for a build")))?;
+                plan.present.ok_or_else(|| Failure::new(Exit::Bug, format!("service `{shown}`: no engine was connected for a build")))?;
             Ok((uri(digest), Outcome::Unchanged, format!("{} is in the registry", plan.tag)))
         };
         return events.step(step, known).await;
     };
-    if !built {
-        build(engine, root, name, plan, Step::of(Stage::Images, name, "build"), events).await?;
+    if build_plan.create_repository {
+        create(aws, &shown, plan, events).await?;
     }
-    let step = Step::of(Stage::Images, name, "push");
+    if !built {
+        build(aws, engine, root, &shown, plan, Step::of(Stage::Images, &shown, "build"), events).await?;
+    }
+    let id = docker::image_id(engine, &format!("{}:{}", plan.uri, plan.tag)).await.map_err(|error| failure(&shown, error, events))?;
+    let step = Step::of(Stage::Images, &shown, "push");
     events
         .step(step.clone(), async {
-            let digest = push(aws, engine, name, plan, &step, events).await?;
+            let digest = push::push(aws, engine, &shown, plan, &id, &step, events).await?;
             Ok((uri(digest), Outcome::Done, format!("{} as {}", plan.tag, digest.short())))
+        })
+        .await
+}
+
+async fn create(aws: &Aws, name: &str, plan: &ImagePlan, events: &Events) -> Result<(), Failure> {
+    let repository = &plan.repository;
+    events
+        .step(Step::of(Stage::Images, name, "repository"), async {
+            aws.create_repository(repository).await.map_err(|error| {
+                let hint = error.hint();
+                let what = format!("service `{name}`: creating the repository `{repository}` failed");
+                let hint = hint.unwrap_or_else(|| "nothing live has changed; run again".to_owned());
+                Failure::new(Exit::Images, what).because(error).hint(hint)
+            })?;
+            Ok(((), Outcome::Done, format!("created {repository}: immutable tags, scan on push, a lifecycle rule")))
         })
         .await
 }
@@ -52,28 +71,48 @@ pub async fn image(
 ///
 /// # Errors
 /// [`Exit::Images`]; nothing live has changed.
-pub async fn build(engine: &Engine, root: &Path, name: &UnitName, plan: &ImagePlan, step: Step, events: &Events) -> Result<(), Failure> {
-    let failed = |error: DockerError| {
-        let hint =
-            error.hint().unwrap_or_else(|| "nothing live has changed; correct the Dockerfile or what it copies, and run again".to_owned());
-        Failure::new(Exit::Images, format!("service `{name}`: building the image failed")).because(error).hint(hint)
-    };
+pub async fn build(
+    aws: &Aws,
+    engine: &Engine,
+    root: &Path,
+    name: &str,
+    plan: &ImagePlan,
+    step: Step,
+    events: &Events,
+) -> Result<(), Failure> {
+    let failed = |error: DockerError| failure(name, error, events);
+    let build =
+        plan.build.as_ref().ok_or_else(|| Failure::new(Exit::Bug, format!("service `{name}`: nothing says how its image is built")))?;
     events
         .step(step.clone(), async {
             let recipe = Recipe {
-                dockerfile: plan.dockerfile.clone(),
-                args: plan.args.clone(),
-                target: plan.target.clone(),
-                platform: plan.platform.clone(),
+                dockerfile: build.dockerfile.clone(),
+                args: build.args.clone(),
+                target: build.target.clone(),
+                platform: build.platform.clone(),
             };
-            let context = docker::scan(&root.join(&plan.context), &plan.dockerfile).map_err(failed)?;
+            let context = docker::scan(&root.join(&build.context), &build.dockerfile).map_err(failed)?;
+            let logins = logins(aws, plan, build).await?;
+            let mut on_line = |line: &str| events.output(&step, line);
+            for base in &build.bases {
+                if base.from == Authority::EngineInstead {
+                    events.note(format!("{name}: the registry of {} did not answer: it counts as the engine has it", base.image));
+                }
+                docker::provide(engine, base, &build.platform, &logins, &mut on_line).await.map_err(failed)?;
+            }
             let tag = format!("{}:{}", plan.uri, plan.tag);
-            let build = Build { context: &context, recipe: &recipe, tags: vec![tag.clone()], labels: plan.labels.clone() };
-            docker::build(engine, build, |line| events.output(&step, line)).await.map_err(failed)?;
+            let wanted = Build {
+                context: &context,
+                recipe: &recipe,
+                tags: vec![tag.clone()],
+                labels: build.labels.clone(),
+                no_cache: build.no_cache,
+            };
+            docker::build(engine, wanted, on_line).await.map_err(failed)?;
             let built_for = docker::architecture(engine, &tag).await.map_err(failed)?;
-            if built_for != plan.platform {
+            if built_for != build.platform {
                 let failure =
-                    Failure::new(Exit::Images, format!("service `{name}`: the image is for {built_for}, not for {}", plan.platform));
+                    Failure::new(Exit::Images, format!("service `{name}`: the image is for {built_for}, not for {}", build.platform));
                 return Err(failure.hint("use a base image of the right platform, or correct `platform`"));
             }
             Ok(((), Outcome::Done, format!("from {} files for {built_for}", context.entries.len())))
@@ -81,52 +120,30 @@ pub async fn build(engine: &Engine, root: &Path, name: &UnitName, plan: &ImagePl
         .await
 }
 
-async fn push(aws: &Aws, engine: &Engine, name: &UnitName, plan: &ImagePlan, step: &Step, events: &Events) -> Result<ImageDigest, Failure> {
-    let what = || format!("service `{name}`: pushing to `{}` failed", plan.uri);
-    let aws_failed = |error: crate::aws::AwsError| {
-        let hint = error.hint();
-        let failure = Failure::new(Exit::Images, what()).because(error);
-        failure.hint(hint.unwrap_or_else(|| "nothing live has changed; run again".to_owned()))
-    };
-    let mut attempt = 0;
-    let mut refreshed = false;
-    let pushed = loop {
-        attempt += 1;
-        // Asked for just in time and never written anywhere.
-        let token = aws.registry_credentials().await.map_err(aws_failed)?;
-        let credentials = Credentials { username: token.username, password: token.password };
-        let on_progress = |progress: docker::Progress| {
-            if let Some((done, total)) = progress.bytes {
-                events.progress(step, done.min(total), total, "B");
-            }
-        };
-        match docker::push(engine, &plan.uri, &plan.tag, Some(&credentials), on_progress).await {
-            Ok(digest) => break Some(digest),
-            // Somebody pushed the same content in the meantime: what the registry has by this tag is as good as ours.
-            Err(error) if error.is_tag_immutable() => break None,
-            Err(error) if error.is_unauthorized() && !refreshed => refreshed = true,
-            Err(error) if error.is_transient() && attempt < PUSHES => {
-                events.note(format!("{name}: push attempt {attempt} of {PUSHES} failed ({error}), trying again"));
-                tokio::time::sleep(Duration::from_secs(1 << attempt.min(5))).await;
-            }
-            Err(error) => {
-                let hint = error
-                    .hint()
-                    .unwrap_or_else(|| "nothing live has changed; run again: layers that have arrived are not sent again".to_owned());
-                return Err(Failure::new(Exit::Images, what()).because(error).hint(hint));
-            }
+/// Logins for the base images: those of the command line, and the account's own for its registry.
+async fn logins(aws: &Aws, plan: &ImagePlan, build: &BuildPlan) -> Result<Logins, Failure> {
+    let own = docker::host(&plan.uri);
+    let logins = Logins::of_this_user();
+    let hosts: BTreeSet<&str> = build.bases.iter().map(|base| docker::host(&base.image)).collect();
+    if !hosts.contains(own) {
+        return Ok(logins);
+    }
+    let token = aws.registry_credentials().await.map_err(|error| {
+        Failure::new(Exit::Images, "asking ECR for a login failed").because(error).hint("nothing live has changed; run again")
+    })?;
+    Ok(logins.with(own, Credentials { username: token.username, password: token.password }))
+}
+
+/// A build's failure ends with what the failing step has said last.
+fn failure(name: &str, error: DockerError, events: &Events) -> Failure {
+    let hint =
+        error.hint().unwrap_or_else(|| "nothing live has changed; correct the Dockerfile or what it copies, and run again".to_owned());
+    let failure = Failure::new(Exit::Images, format!("service `{name}`: building the image failed")).hint(hint);
+    match &error {
+        DockerError::Build { tail, .. } if !tail.is_empty() => {
+            let lines = tail.iter().fold(String::new(), |text, line| text + "\n   | " + &events.masked(line));
+            failure.because(format!("{}; its last lines:{lines}", events.masked(&error.to_string())))
         }
-    };
-    let registered = aws.image_digest(&plan.repository, &plan.tag).await.map_err(aws_failed)?;
-    match (pushed, registered) {
-        (Some(pushed), Some(registered)) if pushed == registered => Ok(pushed),
-        (None, Some(registered)) => Ok(registered),
-        (pushed, registered) => {
-            let show = |digest: Option<ImageDigest>| digest.map_or("nothing".to_owned(), |digest| digest.to_string());
-            let failure = Failure::new(Exit::Images, what());
-            let failure =
-                failure.because(format!("{} was pushed as {}, but the registry has {}", plan.tag, show(pushed), show(registered)));
-            Err(failure.hint("does `registry` name the registry of this account's ECR?"))
-        }
+        _ => failure.because(error),
     }
 }

@@ -1,5 +1,10 @@
 //! Images: each is named by what goes into it, so that what the registry has is never built again.
 
 pub mod execute;
+pub mod manifest;
 pub mod observe;
 pub mod plan;
+mod prebuilt;
+mod push;
+
+pub use prebuilt::{Prebuilt, look, mismatch};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BuildImage, Service};
-use crate::model::{ImageDigest, ImageRef, ImageUri, Refusal, Sha256, UnitName};
+use crate::config::{BuildImage, Image, Service};
+use crate::model::{BaseImage, BuildSecret, ImageDigest, ImageRef, ImageTag, ImageUri, Refusal, Sha256, UnitName};
 
 /// The image of one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -14,8 +14,17 @@ pub struct ImagePlan {
     pub repository: String,
     /// Where it is pushed to and pulled from: `HOST/REPOSITORY`.
     pub uri: String,
-    /// The tag: made of the digest of all that goes into the image.
+    /// The tag: made of the digest of all that goes into the image, unless someone else has built it.
     pub tag: String,
+    /// How it is built and pushed, if the registry does not have it.
+    pub build: Option<BuildPlan>,
+    /// What the registry has by this tag; if nothing, it is built and pushed.
+    pub present: Option<ImageDigest>,
+}
+
+/// How an image is built.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct BuildPlan {
     /// The build context, from the configuration's directory.
     pub context: String,
     /// The Dockerfile, from there.
@@ -28,8 +37,18 @@ pub struct ImagePlan {
     pub platform: String,
     /// Labels of the image.
     pub labels: BTreeMap<String, String>,
-    /// What the registry has by this tag; if nothing, it is built and pushed.
-    pub present: Option<ImageDigest>,
+    /// What it begins and copies from, as it is today.
+    pub bases: Vec<BaseImage>,
+    /// The secrets that it may mount: where they are, never what.
+    pub secrets: Vec<BuildSecret>,
+    /// Of these, the ones that the Dockerfile calls optional.
+    pub optional_secrets: Vec<String>,
+    /// Build without what the builder remembers: its age alone is why it is built.
+    pub no_cache: bool,
+    /// An image in the registry whose layers may be taken instead of being built.
+    pub cache_from: Option<ImageUri>,
+    /// Is the repository still to be created?
+    pub create_repository: bool,
 }
 
 impl ImagePlan {
@@ -46,45 +65,111 @@ impl ImagePlan {
 /// The repository of an image, as preflight finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Found {
-    /// `HOST/REPOSITORY`, as ECR says.
+    /// `HOST/REPOSITORY`, as ECR says, or will say.
     pub uri: String,
+    /// Is it there?
+    pub exists: bool,
 }
 
 /// What is known of an image before it is drawn.
 #[derive(Debug, Clone, PartialEq)]
-pub struct Observed {
-    /// Of all that goes into the image.
-    pub context: Sha256,
+pub enum Observed {
+    /// It is built from the working tree, unless the registry has it.
+    Built(Box<Built>),
+    /// Someone else has built it.
+    Tagged {
+        /// The tag.
+        tag: ImageTag,
+        /// What it points at today.
+        digest: ImageDigest,
+    },
+}
+
+impl Observed {
+    /// What the registry has by the image's tag.
+    #[must_use]
+    pub fn present(&self) -> Option<ImageDigest> {
+        match self {
+            Self::Built(built) => built.present,
+            Self::Tagged { digest, .. } => Some(*digest),
+        }
+    }
+}
+
+/// What is known of an image that is built from the working tree.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// The tag: of all that goes into the image.
+    pub tag: String,
     /// `HOST/REPOSITORY`.
-    pub uri: String,
+    pub found: Found,
     /// What the registry has by the tag.
     pub present: Option<ImageDigest>,
+    /// What it begins and copies from.
+    pub bases: Vec<BaseImage>,
+    /// The secrets that the Dockerfile calls optional.
+    pub optional_secrets: Vec<String>,
+    /// Was it there, of the same content, until it became too old?
+    pub aged: bool,
+    /// The repository's newest image.
+    pub newest: Option<ImageDigest>,
 }
 
-/// The tag of an image that is made of this: within ECR's 128 characters and letters.
+/// The tag of an image that is made of `content` and of base images that may change under it: within ECR's 128 characters and letters.
+///
+/// The bases have a part of their own, so that where nobody can be asked about them the newest image of the same content is found.
 #[must_use]
-pub fn tag(context: &Sha256) -> String {
-    let mut tag = format!("ctx-{context}");
+pub fn tag(content: &Sha256, floating: &[BaseImage]) -> String {
+    let mut tag = format!("ctx-{content}");
     tag.truncate("ctx-".len() + 24);
-    tag
+    if floating.is_empty() {
+        return tag;
+    }
+    let all = floating.iter().fold(String::new(), |text, base| {
+        text + &base.image + "\0" + base.platform.as_deref().unwrap_or_default() + "\0" + &base.digest + "\0"
+    });
+    tag.push('-');
+    tag + &Sha256::of(all.as_bytes()).to_string()[..12]
 }
 
-/// Draws the plan of one image. `commit` becomes a label.
+/// Draws the plan of one image; `None` for one that is pinned, of which there is nothing to plan. `labels` say where it comes from.
 #[must_use]
-pub fn draw(service: &Service, image: &BuildImage, observed: &Observed, commit: Option<&str>) -> ImagePlan {
-    // https://github.com/opencontainers/image-spec/blob/main/annotations.md
-    let labels = commit.map(|commit| ("org.opencontainers.image.revision".to_owned(), commit.to_owned()));
-    ImagePlan {
-        repository: image.repository.clone(),
-        uri: observed.uri.clone(),
-        tag: tag(&observed.context),
+pub fn draw(service: &Service, observed: &Observed, labels: &BTreeMap<String, String>) -> Option<ImagePlan> {
+    match (&service.image, observed) {
+        (Image::Build(image), Observed::Built(built)) => Some(built_plan(service, image, built, labels)),
+        (Image::Tag(_), Observed::Tagged { tag, digest }) => Some(ImagePlan {
+            repository: tag.repository.split_once('/').map_or(tag.repository.as_str(), |(_, name)| name).to_owned(),
+            uri: tag.repository.clone(),
+            tag: tag.tag.clone(),
+            build: None,
+            present: Some(*digest),
+        }),
+        _ => None,
+    }
+}
+
+fn built_plan(service: &Service, image: &BuildImage, built: &Built, labels: &BTreeMap<String, String>) -> ImagePlan {
+    let Found { uri, exists } = &built.found;
+    let how = BuildPlan {
         context: service.path.clone(),
         dockerfile: image.dockerfile.clone(),
         args: image.args.clone(),
         target: (!image.target.is_empty()).then(|| image.target.clone()),
         platform: image.platform.to_string(),
-        labels: labels.into_iter().collect(),
-        present: observed.present,
+        labels: labels.clone(),
+        bases: built.bases.clone(),
+        secrets: image.secrets.clone(),
+        optional_secrets: built.optional_secrets.clone(),
+        no_cache: built.aged,
+        cache_from: built.newest.filter(|_| !built.aged).map(|digest| ImageUri { repository: uri.clone(), digest }),
+        create_repository: !exists,
+    };
+    ImagePlan {
+        repository: image.repository.clone(),
+        uri: uri.clone(),
+        tag: built.tag.clone(),
+        build: built.present.is_none().then_some(how),
+        present: built.present,
     }
 }
 
@@ -101,10 +186,112 @@ pub fn uri(registry: Option<&str>, image: &BuildImage, found: &Found) -> String 
 #[must_use]
 pub fn refusal(name: &UnitName, image: &BuildImage, found: Option<&Found>) -> Option<Refusal> {
     let repository = &image.repository;
-    found.is_none().then(|| {
+    let absent = found.is_none() && !image.create;
+    absent.then(|| {
         Refusal::new(
             format!("service `{name}`: there is no repository `{repository}` in ECR"),
-            format!("create it (`aws ecr create-repository --repository-name {repository} --image-tag-mutability IMMUTABLE`), or correct `repository`"),
+            format!(
+                "write `create: true` below `image`, or create it (`aws ecr create-repository --repository-name {repository} \
+                 --image-tag-mutability IMMUTABLE`), or correct `repository`"
+            ),
         )
     })
+}
+
+/// Where ECR will have a repository that is still to be created.
+///
+/// <https://docs.aws.amazon.com/AmazonECR/latest/userguide/Registries.html>
+#[must_use]
+pub fn to_be_created(account: &str, region: &str, repository: &str) -> Found {
+    let suffix = if region.starts_with("cn-") { ".cn" } else { "" };
+    Found { uri: format!("{account}.dkr.ecr.{region}.amazonaws.com{suffix}/{repository}"), exists: false }
+}
+
+/// Why a Dockerfile cannot be built as it is configured, if it cannot: `secrets` are the ids that its steps mount, each with its line
+/// and whether they can do without; `ssh` is the line of a step that mounts an agent.
+#[must_use]
+pub fn mounts_refusal(name: &UnitName, image: &BuildImage, secrets: &[(String, bool, usize)], ssh: Option<usize>) -> Option<Refusal> {
+    let file = &image.dockerfile;
+    if let Some(line) = ssh {
+        return Some(Refusal::new(
+            format!("service `{name}`: line {line} of `{file}` mounts an SSH agent, which windlass gives to no build"),
+            "fetch with a token instead, mounted as a secret (`--mount=type=secret`)",
+        ));
+    }
+    let given = |id: &str| image.secrets.iter().any(|secret| secret.id == id);
+    let missing = secrets.iter().find(|(id, optional, _)| !optional && !given(id));
+    missing.map(|(id, _, line)| {
+        Refusal::new(
+            format!("service `{name}`: line {line} of `{file}` mounts the secret `{id}`, which `image.secrets` does not have"),
+            format!(
+                "add `{id}` (the variable of this name), `id={id},env=NAME` or `id={id},src=FILE` to `services.{name}.image.secrets`; or \
+                 write `required=false` in the mount, if the step can do without it"
+            ),
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn service(image: &serde_json::Value) -> Service {
+        serde_json::from_value(serde_json::json!({"image": image, "cluster": "c", "service": "s", "container": "w"})).unwrap()
+    }
+
+    fn built() -> Built {
+        Built {
+            tag: tag(&Sha256::of(b""), &[]),
+            found: to_be_created("1", "us-east-1", "shop/api"),
+            present: None,
+            bases: Vec::new(),
+            optional_secrets: Vec::new(),
+            aged: false,
+            newest: None,
+        }
+    }
+
+    #[test]
+    fn only_what_the_registry_lacks_is_built() {
+        let service = service(&serde_json::json!({"repository": "shop/api", "create": true}));
+        let plan = draw(&service, &Observed::Built(Box::new(built())), &BTreeMap::new()).unwrap();
+        assert_eq!(plan.uri, "1.dkr.ecr.us-east-1.amazonaws.com/shop/api");
+        assert!(plan.build.as_ref().unwrap().create_repository && plan.tag.len() == 28);
+        let digest: ImageDigest = format!("sha256:{}", "1".repeat(64)).parse().unwrap();
+        let there = Built { present: Some(digest), ..built() };
+        let plan = draw(&service, &Observed::Built(Box::new(there)), &BTreeMap::new()).unwrap();
+        assert!(plan.build.is_none() && matches!(plan.reference(&"api".parse().unwrap()), ImageRef::Known(_)));
+        // What became too old is built without the cache that would bring it back as it was.
+        let aged = Built { aged: true, newest: Some(digest), ..built() };
+        let plan = draw(&service, &Observed::Built(Box::new(aged)), &BTreeMap::new()).unwrap().build.unwrap();
+        assert!(plan.no_cache && plan.cache_from.is_none());
+    }
+
+    #[test]
+    fn a_base_that_moves_changes_the_last_part_of_the_tag_alone() {
+        let base = |digest: &str| BaseImage {
+            image: "python:3".to_owned(),
+            platform: None,
+            digest: digest.to_owned(),
+            from: crate::model::Authority::Registry,
+        };
+        let content = Sha256::of(b"");
+        let (one, two) = (tag(&content, &[base("1")]), tag(&content, &[base("2")]));
+        assert!(one != two && one.len() == 41 && one[..29] == two[..29]);
+        assert!(one.starts_with(&tag(&content, &[])));
+    }
+
+    #[test]
+    fn a_secret_that_nobody_gives_is_refused_with_words() {
+        let service = service(&serde_json::json!({"repository": "shop/api", "secrets": ["NPM_TOKEN"]}));
+        let Image::Build(image) = &service.image else { panic!() };
+        let name = "api".parse().unwrap();
+        let refuse = |secrets: &[(&str, bool)], ssh| {
+            let secrets: Vec<_> = secrets.iter().map(|(id, optional)| ((*id).to_owned(), *optional, 3)).collect();
+            mounts_refusal(&name, image, &secrets, ssh).map(|refusal| refusal.what)
+        };
+        assert_eq!(refuse(&[("NPM_TOKEN", false), ("other", true)], None), None);
+        assert!(refuse(&[("other", false)], None).unwrap().contains("line 3 of `Dockerfile` mounts the secret `other`"));
+        assert!(refuse(&[], Some(7)).unwrap().contains("SSH agent"));
+    }
 }

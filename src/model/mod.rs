@@ -3,6 +3,7 @@
 //! Deliberately absent: I/O, async, and every word of AWS's SDK or Docker's API.
 
 mod answer;
+mod build;
 mod digest;
 mod failure;
 mod image;
@@ -12,6 +13,7 @@ mod release;
 pub mod yaml;
 
 pub use answer::{Finding, Status, UnitStatus, Verification};
+pub use build::{Authority, BaseImage, BuildSecret, ImageTag, SecretFrom};
 pub use digest::{ImageDigest, Sha256};
 pub use failure::{Exit, Failure, Refusal};
 pub use image::{ImageRef, ImageUri};

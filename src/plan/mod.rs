@@ -94,8 +94,10 @@ pub struct Observed {
     pub sites: BTreeMap<UnitName, (site::scan::Output, site::plan::Observed)>,
     /// Distributions, by id.
     pub distributions: BTreeMap<String, cdn::plan::Found>,
-    /// Images that are built from the working tree.
+    /// Images that are built from the working tree, or named by a tag.
     pub images: BTreeMap<UnitName, image::plan::Observed>,
+    /// The labels that say where an image comes from.
+    pub labels: BTreeMap<String, String>,
     /// Functions, by migration.
     pub functions: BTreeMap<UnitName, migration::plan::Found>,
     /// The image that the record says each migration has applied.
@@ -116,19 +118,14 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
     for (name, (output, live)) in &observed.sites {
         sites.insert(name.clone(), site::plan::draw(name, &config.sites[name], output, live)?);
     }
-    let commit = observed.commit.0.as_ref().map(Commit::as_str);
     let images: BTreeMap<UnitName, ImagePlan> = observed
         .images
         .iter()
-        .filter_map(|(name, found)| {
-            let service = &config.services[name];
-            let Image::Build(image) = &service.image else { return None };
-            Some((name.clone(), image::plan::draw(service, image, found, commit)))
-        })
+        .filter_map(|(name, found)| Some((name.clone(), image::plan::draw(&config.services[name], found, &observed.labels)?)))
         .collect();
     let reference = |name: &UnitName| match (&config.services[name].image, observed.pushed.get(name)) {
         (Image::Prebuilt(uri), _) | (_, Some(uri)) => ImageRef::Known(uri.clone()),
-        (Image::Build(_), None) => images.get(name).map_or_else(|| ImageRef::FromStep(name.clone()), |image| image.reference(name)),
+        (_, None) => images.get(name).map_or_else(|| ImageRef::FromStep(name.clone()), |image| image.reference(name)),
     };
     let migrations = observed
         .functions

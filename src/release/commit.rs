@@ -16,6 +16,39 @@ pub(super) async fn commit(project: &Project, environment: &[(OsString, OsString
     (Some(commit), changes.is_some_and(|lines| !lines.is_empty()))
 }
 
+/// The labels that say where an image comes from: the commit, when it was made, and its repository, without any login in its address.
+///
+/// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>
+pub(super) async fn labels(
+    project: &Project,
+    environment: &[(OsString, OsString)],
+    (commit, dirty): &(Option<Commit>, bool),
+) -> BTreeMap<String, String> {
+    let mut labels = BTreeMap::new();
+    let mut label = |name: &str, value: String| labels.insert(format!("org.opencontainers.image.{name}"), value);
+    let Some(commit) = commit else { return labels };
+    label("revision", format!("{commit}{}", if *dirty { "-dirty" } else { "" }));
+    let first = async |script| git(project, environment, script).await?.into_iter().next().filter(|line| !line.is_empty());
+    if let Some(time) = first("git log -1 --format=%cI").await {
+        label("created", time);
+    }
+    if let Some(url) = first("git config --get remote.origin.url").await {
+        label("source", without_login(&url));
+    }
+    labels
+}
+
+fn without_login(url: &str) -> String {
+    match url.split_once("://") {
+        Some((scheme, rest)) => {
+            let host = rest.split('/').next().unwrap_or(rest);
+            let bare = host.rsplit_once('@').map_or(host, |(_, bare)| bare);
+            format!("{scheme}://{bare}{}", &rest[host.len()..])
+        }
+        None => url.to_owned(),
+    }
+}
+
 /// What CodeBuild and Jenkins say where the checkout has no `.git`.
 ///
 /// <https://docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-env-vars.html>
@@ -51,4 +84,18 @@ pub(super) async fn made(project: &Project, environment: &[(OsString, OsString)]
 pub(super) async fn is_behind(project: &Project, environment: &[(OsString, OsString)], ours: &Commit, other: &Commit) -> Option<bool> {
     git(project, environment, &format!("git cat-file -e {other}^{{commit}} && git cat-file -e {ours}^{{commit}}")).await?;
     Some(git(project, environment, &format!("git merge-base --is-ancestor {ours} {other}")).await.is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    fn an_address_keeps_its_path_and_loses_its_login() {
+        for (url, shown) in [
+            ("https://ada:token@git.example/shop.git", "https://git.example/shop.git"),
+            ("https://git.example/a@b", "https://git.example/a@b"),
+            ("git@git.example:shop.git", "git@git.example:shop.git"),
+        ] {
+            assert_eq!(super::without_login(url), shown);
+        }
+    }
 }

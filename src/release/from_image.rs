@@ -56,17 +56,19 @@ impl Holder {
 ///
 /// # Errors
 /// No engine answers; an image cannot be built or pulled, or does not hold the directory; AWS fails.
+#[expect(clippy::too_many_arguments, reason = "one place calls it, with what it has at hand")]
 pub(super) async fn sites(
     request: &Request,
     aws: &Aws,
     journal: Option<&Journal>,
     names: &BTreeSet<UnitName>,
     observed: &plan::Observed,
+    engine: Option<Engine>,
     events: &Events,
     stop: &Stop,
 ) -> Result<Taken, Failure> {
     let config = &request.project.config;
-    let mut taken = Taken::default();
+    let mut taken = Taken { engine, ..Taken::default() };
     for (name, site) in names.iter().map(|name| (name, &config.sites[name])) {
         let Some(SiteSource::FromImage(from)) = site.source() else { continue };
         let (holder, content) = holder(config, from, observed)?;
@@ -91,19 +93,21 @@ pub(super) async fn sites(
 fn holder(config: &Config, from: &FromImage, observed: &plan::Observed) -> Result<(Holder, String), Failure> {
     let service = &config.services[&from.service];
     let known = |uri: &ImageUri| (Holder::Registry(uri.clone()), uri.to_string());
-    let image = match (&service.image, observed.pushed.get(&from.service)) {
-        (Image::Prebuilt(uri), _) | (_, Some(uri)) => return Ok(known(uri)),
-        (Image::Build(image), None) => image,
-    };
+    if let (Image::Prebuilt(uri), _) | (_, Some(uri)) = (&service.image, observed.pushed.get(&from.service)) {
+        return Ok(known(uri));
+    }
     let found = observed.images.get(&from.service);
-    let found = found.ok_or_else(|| Failure::new(Exit::Bug, format!("the image of `{}` was not looked at", from.service)))?;
-    let commit = observed.commit.0.as_ref().map(crate::model::Commit::as_str);
-    let plan = image::plan::draw(service, image, found, commit);
+    let plan = found.and_then(|found| Some((found, image::plan::draw(service, found, &observed.labels)?)));
+    let (found, plan) = plan.ok_or_else(|| Failure::new(Exit::Bug, format!("the image of `{}` was not looked at", from.service)))?;
     let holder = match plan.present {
         Some(digest) => Holder::Registry(ImageUri { repository: plan.uri.clone(), digest }),
         None => Holder::ToBuild(Box::new(plan)),
     };
-    Ok((holder, found.context.to_string()))
+    let content = match found {
+        image::plan::Observed::Built(built) => built.tag.clone(),
+        image::plan::Observed::Tagged { .. } => holder.name(),
+    };
+    Ok((holder, content))
 }
 
 /// The files of what is live, if they came out of the same image.
@@ -138,7 +142,7 @@ async fn unpack(
     if let Holder::ToBuild(image) = holder
         && taken.built.insert(from.service.clone())
     {
-        image::execute::build(connected, root, &from.service, image, Step::before(&from.service, "build"), events).await?;
+        image::execute::build(aws, connected, root, from.service.as_str(), image, Step::before(&from.service, "build"), events).await?;
     }
     let work = async {
         let at = directory(name);

@@ -25,6 +25,8 @@ pub(super) struct Resources {
     pub(super) repositories: BTreeMap<UnitName, image::plan::Found>,
     pub(super) functions: BTreeMap<UnitName, migration::plan::Found>,
     pub(super) services: BTreeMap<UnitName, service::plan::FoundService>,
+    /// Images that someone else has built.
+    pub(super) prebuilt: BTreeMap<UnitName, image::Prebuilt>,
     /// What was looked for, with what is wrong with it.
     pub(super) findings: Vec<Finding>,
 }
@@ -134,14 +136,23 @@ pub(super) async fn look_at_sites(
 }
 
 /// Looks for everything that images, migrations and services in `scope` need.
-pub(super) async fn look(request: &Request, aws: &Aws, scope: &Scope, found: &mut Resources) -> Result<(), Failure> {
+pub(super) async fn look(request: &Request, aws: &Aws, account: &str, scope: &Scope, found: &mut Resources) -> Result<(), Failure> {
     let config = &request.project.config;
     for (name, service, image) in scope.built(config) {
-        image::observe::dockerfile(&request.project.root, name, service, image)?;
-        let repository = image::observe::repository(aws, &image.repository).await?;
+        let source = image::observe::source(&request.project.root, name, service, image)?;
+        if let Some(refusal) = source.refusal(name, image) {
+            found.findings.push(Finding { what: format!("service `{name}`: `{}`", image.dockerfile), refusal: Some(refusal) });
+        }
+        let repository = image::observe::repository(aws, account, image).await?;
         let refusal = image::plan::refusal(name, image, repository.as_ref());
         found.findings.push(Finding { what: format!("service `{name}`: repository `{}`", image.repository), refusal });
         found.repositories.extend(repository.map(|repository| (name.clone(), repository)));
+    }
+    for name in &scope.images {
+        let image = &config.services[name].image;
+        let Some(looked) = image::look(aws, config.registry.as_deref(), name, image).await? else { continue };
+        found.findings.push(Finding { what: format!("service `{name}`: its image"), refusal: looked.as_ref().err().cloned() });
+        found.prebuilt.extend(looked.ok().map(|image| (name.clone(), image)));
     }
     for name in &scope.migrations {
         let migration = &config.migrations[name];
@@ -157,6 +168,10 @@ pub(super) async fn look(request: &Request, aws: &Aws, scope: &Scope, found: &mu
         let refusal = service::plan::refusal(name, service, &state);
         found.findings.push(Finding { what: format!("service `{name}`: `{}` in cluster `{}`", service.service, service.cluster), refusal });
         if let service::plan::Found::Service(service) = state {
+            let platforms = found.prebuilt.get(name).map(|image| &image.platforms[..]).unwrap_or_default();
+            if let Some(refusal) = image::mismatch(name, platforms, service.architecture.as_deref()) {
+                found.findings.push(Finding { what: format!("service `{name}`: its image's platform"), refusal: Some(refusal) });
+            }
             found.services.insert(name.clone(), *service);
         }
     }
@@ -186,6 +201,6 @@ pub(super) async fn verify(request: &Request, events: &Events) -> Result<Verific
     let scope = scope(&request.project.config, &request.units, &Stage::ALL)?;
     let mut found = Resources::default();
     look_at_sites(request, &aws, &scope, &Stage::ALL, &mut found).await?;
-    look(request, &aws, &scope, &mut found).await?;
+    look(request, &aws, &identity.account, &scope, &mut found).await?;
     Ok(Verification { account: identity.account, region: aws.region().to_owned(), findings: found.findings })
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use futures_util::future::try_join_all;
 
 use crate::aws::Aws;
-use crate::config::{Config, SiteSource, State};
+use crate::config::{Config, Image, SiteSource, State};
 use crate::docker::{self, Engine};
 use crate::event::{Events, Outcome, Step};
 use crate::image;
@@ -130,7 +130,7 @@ pub(super) async fn prepare(
     };
     let mut found = preflight::Resources::default();
     if at_once {
-        found = resources(request, &aws, &scope, stages, events).await?;
+        found = resources(request, &aws, account_of(identity.as_ref()), &scope, stages, events).await?;
     }
     let journal = journal(config, &aws);
     let (live, record) = remembered(journal.as_ref(), release, services).await?;
@@ -147,9 +147,9 @@ pub(super) async fn prepare(
         region: aws.region().to_owned(),
         commit: commit::commit(&request.project, &request.environment).await,
         stages: stages.to_vec(),
-        distributions: found.distributions,
-        functions: found.functions,
-        services: found.services,
+        distributions: found.distributions.clone(),
+        functions: found.functions.clone(),
+        services: found.services.clone(),
         migrated: live.migrations.iter().map(|(name, live)| (name.clone(), live.image.clone())).collect(),
         pushed: record.as_ref().map(|record| record.images.clone()).unwrap_or_default(),
         ..plan::Observed::default()
@@ -166,15 +166,18 @@ pub(super) async fn prepare(
         };
         if !at_once && built.as_ref().is_err_and(|failure| failure.exit() == Exit::Preflight) {
             // A bucket that is not there says so better itself.
-            resources(request, &aws, &scope, stages, events).await?;
+            resources(request, &aws, account_of(identity.as_ref()), &scope, stages, events).await?;
         }
         observed.sites = built?;
     }
-    observed.images = images(request, &aws, &scope, &found.repositories, &observed.pushed).await?;
-    pushed_already(stages, &observed.images)?;
     let mut taken = Taken::default();
+    observed.images = images(request, &aws, &scope, &found, &observed.pushed, &mut taken.engine, events).await?;
+    if observed.images.values().any(|image| image.present().is_none()) {
+        observed.labels = commit::labels(&request.project, &request.environment, &observed.commit).await;
+    }
+    pushed_already(stages, &observed.images)?;
     if stages.contains(&Stage::Assets) {
-        taken = from_image::sites(request, &aws, journal.as_ref(), &scope.sites, &observed, events, stop).await?;
+        taken = from_image::sites(request, &aws, journal.as_ref(), &scope.sites, &observed, taken.engine, events, stop).await?;
         observed.sites.append(&mut taken.sites);
     }
     let mut plan = plan::draw(config, &observed)?;
@@ -187,8 +190,8 @@ pub(super) async fn prepare(
             None => preflight::identify(request, &aws, events).await?,
         };
         observed.account = Some(known.account.clone());
+        observed.distributions = resources(request, &aws, &known.account, &scope, stages, events).await?.distributions;
         identity = Some(known);
-        observed.distributions = resources(request, &aws, &scope, stages, events).await?.distributions;
         plan = plan::draw(config, &observed)?;
     }
     if let Some(saved) = saved {
@@ -211,10 +214,15 @@ pub(super) async fn prepare(
     Ok((World { aws, journal, live, record, engine, built: taken.built, probe, root, caller, etags }, plan))
 }
 
+fn account_of(identity: Option<&crate::aws::Identity>) -> &str {
+    identity.map_or("", |identity| &identity.account)
+}
+
 /// Looks for all that is needed, and refuses if any of it is missing or wrong.
 async fn resources(
     request: &Request,
     aws: &Aws,
+    account: &str,
     scope: &scope::Scope,
     stages: &[Stage],
     events: &Events,
@@ -223,7 +231,7 @@ async fn resources(
         .step(Step::before("resources", "look for"), async {
             let mut found = preflight::Resources::default();
             preflight::look_at_sites(request, aws, scope, stages, &mut found).await?;
-            preflight::look(request, aws, scope, &mut found).await?;
+            preflight::look(request, aws, account, scope, &mut found).await?;
             preflight::refuse(&found.findings)?;
             let count = found.findings.len();
             Ok((found, Outcome::Done, format!("{count} are there")))
@@ -290,19 +298,35 @@ async fn sites(
     Ok(all.into_iter().collect())
 }
 
+/// What goes into each image, and what the registry has of it. An engine is asked what floating base images are today.
 async fn images(
     request: &Request,
     aws: &Aws,
     scope: &scope::Scope,
-    repositories: &BTreeMap<UnitName, image::plan::Found>,
+    found: &preflight::Resources,
     pushed: &BTreeMap<UnitName, ImageUri>,
+    engine: &mut Option<Engine>,
+    events: &Events,
 ) -> Result<BTreeMap<UnitName, image::plan::Observed>, Failure> {
     let config = &request.project.config;
     let mut observed = BTreeMap::new();
-    for (name, service, build) in scope.built(config).filter(|(name, ..)| !pushed.contains_key(name)) {
-        let Some(repository) = repositories.get(name) else { continue };
-        let uri = image::plan::uri(config.registry.as_deref(), build, repository);
-        observed.insert(name.clone(), image::observe::image(aws, &request.project.root, name, service, build, uri).await?);
+    for (name, service, build) in scope.built(config).filter(|(name, ..)| !pushed.contains_key(*name)) {
+        let Some(repository) = found.repositories.get(name) else { continue };
+        let found = image::plan::Found { uri: image::plan::uri(config.registry.as_deref(), build, repository), ..repository.clone() };
+        let source = image::observe::source(&request.project.root, name, service, build)?;
+        if source.floats() && engine.is_none() {
+            *engine = docker::connect().await.ok();
+            if engine.is_none() {
+                events.note(format!("{name}: no Docker engine says what its base images are today: they count as when it was built last"));
+            }
+        }
+        let built = image::observe::image(aws, engine.as_ref(), name, source, build, found).await?;
+        observed.insert(name.clone(), image::plan::Observed::Built(Box::new(built)));
+    }
+    for name in scope.images.iter().filter(|name| !pushed.contains_key(*name)) {
+        if let (Image::Tag(tag), Some(image)) = (&config.services[name].image, found.prebuilt.get(name)) {
+            observed.insert(name.clone(), image::plan::Observed::Tagged { tag: tag.clone(), digest: image.digest });
+        }
     }
     Ok(observed)
 }
@@ -312,7 +336,7 @@ fn pushed_already(stages: &[Stage], images: &BTreeMap<UnitName, image::plan::Obs
     if stages.contains(&Stage::Images) {
         return Ok(());
     }
-    let absent: Vec<&str> = images.iter().filter(|(_, image)| image.present.is_none()).map(|(name, _)| name.as_str()).collect();
+    let absent: Vec<&str> = images.iter().filter(|(_, image)| image.present().is_none()).map(|(name, _)| name.as_str()).collect();
     if absent.is_empty() {
         return Ok(());
     }

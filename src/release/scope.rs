@@ -65,7 +65,7 @@ impl Scope {
     ) -> impl Iterator<Item = (&'a UnitName, &'a crate::config::Service, &'a crate::config::BuildImage)> {
         self.images.iter().filter_map(|name| match &config.services[name].image {
             Image::Build(image) => Some((name, &config.services[name], image)),
-            Image::Prebuilt(_) => None,
+            Image::Prebuilt(_) | Image::Tag(_) => None,
         })
     }
 }

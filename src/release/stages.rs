@@ -1,6 +1,6 @@
 //! The five stages. Each brings its units side by side to their end, and says in the state what is live after it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::future::join_all;
 
@@ -56,13 +56,19 @@ async fn assets(world: &World, plan: &Plan, events: &Events) -> Result<Etags, Fa
     first(join_all(all).await).map(|etags| etags.into_iter().collect())
 }
 
+/// Services that run one image, of one repository and of the same content, have it built and pushed once.
 async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(UnitName, ImageUri)>, Failure> {
-    let all = plan.images.iter().map(|(name, image)| async move {
-        let built = world.built.contains(name);
-        let uri = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, name, image, built, events).await?;
-        Ok((name.clone(), uri))
+    let mut shared: BTreeMap<(&str, &str), Vec<&UnitName>> = BTreeMap::new();
+    for (name, image) in &plan.images {
+        shared.entry((&image.uri, &image.tag)).or_default().push(name);
+    }
+    let all = shared.values().map(|names| async move {
+        let image = &plan.images[names[0]];
+        let built = names.iter().any(|name| world.built.contains(*name));
+        let uri = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, names, image, built, events).await?;
+        Ok(names.iter().map(|name| ((*name).clone(), uri.clone())).collect::<Vec<_>>())
     });
-    first(join_all(all).await)
+    Ok(first(join_all(all).await)?.into_iter().flatten().collect())
 }
 
 /// The image that a plan refers to, once the step that yields it is done.

@@ -2,7 +2,8 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{ImageRef, Stage, UnitName};
+use crate::image::plan::BuildPlan;
+use crate::model::{Authority, ImageRef, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::plan::Action;
 use crate::site::classify::Fingerprints;
@@ -133,13 +134,29 @@ fn assets(plan: &Plan, out: &mut String) -> std::fmt::Result {
 
 fn images(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (name, image) in &plan.images {
-        match image.present {
-            Some(digest) => writeln!(out, "  {name}: {}:{} is in the registry ({})", image.repository, image.tag, digest.short())?,
-            None => writeln!(
-                out,
-                "  {name}: build {}/{} for {}, push as {}:{}",
-                image.context, image.dockerfile, image.platform, image.uri, image.tag
-            )?,
+        let Some(build) = &image.build else {
+            let digest = image.present.map(|digest| digest.short()).unwrap_or_default();
+            writeln!(out, "  {name}: {}:{} is in the registry ({digest})", image.repository, image.tag)?;
+            continue;
+        };
+        if build.create_repository {
+            writeln!(out, "  {name}: create the repository {} with immutable tags, scan on push and a lifecycle rule", image.repository)?;
+        }
+        let why = if build.no_cache { ", without the cache, because it is too old" } else { "" };
+        let BuildPlan { context, dockerfile, platform, .. } = build;
+        writeln!(out, "  {name}: build {context}/{dockerfile} for {platform}{why}, push as {}:{}", image.uri, image.tag)?;
+        for base in &build.bases {
+            let short = base.digest.get(..19).unwrap_or(&base.digest);
+            let said = match base.from {
+                Authority::Name => "pinned",
+                Authority::Registry => "today",
+                Authority::Engine => "made on this engine",
+                Authority::EngineInstead => "as the engine has it, as its registry does not answer",
+            };
+            writeln!(out, "    from {} ({short}, {said})", base.image)?;
+        }
+        for secret in &build.secrets {
+            writeln!(out, "    with the secret {}", secret.id)?;
         }
     }
     Ok(())

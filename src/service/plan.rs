@@ -133,7 +133,7 @@ pub fn refusal(name: &UnitName, service: &Service, found: &Found) -> Option<Refu
     }
     let wanted = match &service.image {
         crate::config::Image::Build(image) => Some(if image.platform.to_string() == "linux/arm64" { "ARM64" } else { "X86_64" }),
-        crate::config::Image::Prebuilt(_) => None,
+        crate::config::Image::Prebuilt(_) | crate::config::Image::Tag(_) => None,
     };
     match (wanted, found.architecture.as_deref()) {
         (Some(wanted), Some(architecture)) if wanted != architecture => refused(

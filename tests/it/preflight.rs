@@ -139,7 +139,7 @@ async fn an_absent_repository_is_refused() {
     assert_snapshot!(shop.refused(&["release"], 11), @r"
     error: preflight refused the release; nothing was changed
        service `api`: there is no repository `pre-repository/gone` in ECR
-    hint: create it (`aws ecr create-repository --repository-name pre-repository/gone --image-tag-mutability IMMUTABLE`), or correct `repository`
+    hint: write `create: true` below `image`, or create it (`aws ecr create-repository --repository-name pre-repository/gone --image-tag-mutability IMMUTABLE`), or correct `repository`
     ");
 }
 
@@ -200,7 +200,7 @@ async fn everything_that_is_wrong_is_named_at_once_and_verify_says_the_same() {
        - site `web`: the distribution `[distribution]` has no origin in the bucket `pre-gone-web` (it has pre-all-web.s3.us-east-1.amazonaws.com)
           → correct `distribution`, or leave it out for a site without one
        - service `api`: there is no repository `pre-gone/api` in ECR
-          → create it (`aws ecr create-repository --repository-name pre-gone/api --image-tag-mutability IMMUTABLE`), or correct `repository`
+          → write `create: true` below `image`, or create it (`aws ecr create-repository --repository-name pre-gone/api --image-tag-mutability IMMUTABLE`), or correct `repository`
        - migration `main`: there is no Lambda function `pre-gone`
           → create it (package type Image; its first image can be pushed with `windlass stage images`), or correct `function`
        - service `api`: the cluster `pre-all` has no service `pre-gone`

@@ -229,7 +229,7 @@ impl Shop {
             (r"\((\d+ min )?\d+(\.\d)? (ms|s)\)", "([time])"),
             (r"invalidation I\w+", "invalidation [id]"),
             (r"sha256:[0-9a-f]{6,64}", "sha256:[digest]"),
-            (r"ctx-[0-9a-f]{24}", "ctx-[context]"),
+            (r"ctx-[0-9a-f]{24}(-[0-9a-f]{12})?", "ctx-[context]"),
         ]
         .iter()
         .fold(text, |text, (from, to)| Regex::new(from).unwrap().replace_all(&text, *to).into_owned())
