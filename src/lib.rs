@@ -34,6 +34,8 @@
 //! * No service rolls before every migration of its code has succeeded, and no site is published before every service has.
 //! * A rollout is judged by the end of the deployment that we began, never by "stable" and never by "latest".
 //! * Nobody prints but [`cli`] and [`report`]; a reporter that fails stops no release.
+//! * No write leaves after the lease of the lock has ended, and what says what is live is written only over what was read.
+//! * A rollback uploads nothing.
 //! * Builds see no cloud credential.
 
 pub mod aws;

@@ -31,6 +31,7 @@ mod table {
     /// What each file of a feature may name beside the feature's own files.
     const FEATURE_FILES: &[(&str, &[&str])] = &[
         ("plan", &["model", "config"]),
+        ("back", &["model", "config"]),
         ("observe", &["model", "config", "aws", "docker", "probe", "journal"]),
         ("execute", &["model", "event", "aws", "docker", "process", "probe", "journal"]),
         // Parts of an executor and of an observer that fill files of their own.

@@ -107,8 +107,12 @@ pub(super) enum Verb {
     Release(Release),
     /// Run one stage of a release
     Stage(StageVerb),
+    /// Go back to what an earlier release left live
+    Rollback(Rollback),
     /// Say what is live
     Status(Units),
+    /// Say which releases there were, and what they came to
+    History(History),
     /// Look for everything that a release needs, and write nothing
     Verify(Units),
     /// The local cloud: AWS's APIs, a registry and PostgreSQL on this machine
@@ -148,6 +152,25 @@ pub(super) struct Release {
     pub(super) units: Units,
     #[command(flatten)]
     pub(super) locking: Locking,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Rollback {
+    /// The release to go back to, by its id [default: the one before what is live]; then units by their names [default: all]
+    #[arg(value_name = "RELEASE|UNIT")]
+    pub(super) to: Vec<String>,
+    /// Say what it would do, and write nothing
+    #[arg(long)]
+    pub(super) plan: bool,
+    #[command(flatten)]
+    pub(super) locking: Locking,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct History {
+    /// How many releases, from the newest on
+    #[arg(long, value_name = "NUMBER", default_value_t = 20)]
+    pub(super) limit: usize,
 }
 
 /// How a verb that writes holds the lock of the application in its environment.

@@ -4,10 +4,12 @@
 
 mod arguments;
 mod completions;
+mod history;
 mod local;
 mod plan;
 mod prebuilt;
 mod release;
+mod rollback;
 mod schema;
 mod session;
 mod stage;
@@ -44,6 +46,8 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Verb::Plan(verb) => plan::run(common, verb).await,
         Verb::Release(verb) => release::run(common, verb).await,
         Verb::Stage(verb) => stage::run(common, verb).await,
+        Verb::Rollback(verb) => rollback::run(common, verb).await,
+        Verb::History(verb) => history::run(common, verb).await,
         Verb::Status(verb) => status::run(common, verb).await,
         Verb::Verify(verb) => verify::run(common, verb).await,
         Verb::Local { action } => local::run(common, *action).await,

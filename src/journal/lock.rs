@@ -108,6 +108,16 @@ struct Inner {
 }
 
 impl Journal {
+    /// Who holds the lock `name`, if anybody does.
+    ///
+    /// # Errors
+    /// S3 fails, or the object is unreadable.
+    pub async fn lock_held(&self, name: &str) -> Result<Option<Held>, JournalError> {
+        let key = self.key(name);
+        let Some(found) = self.aws.read_aged(&self.bucket, &key).await? else { return Ok(None) };
+        Ok(held(&parse(&key, &found.body)?, &found, None))
+    }
+
     /// Takes the lock `name` if nobody has it, or if its holder is dead. `unchanged` is a tag that was seen unchanged for as long as its
     /// lease lasts: its holder is dead too. With `guard` the lease guards every write of this journal's clients.
     ///

@@ -15,6 +15,8 @@ pub struct Status {
     pub account: String,
     /// The region.
     pub region: String,
+    /// Who is releasing now, if anybody is.
+    pub releasing: Option<String>,
     /// Its units.
     pub units: Vec<UnitStatus>,
 }

@@ -3,6 +3,8 @@
 //! [`draw`] is a pure function: the same intent and the same observation give the same bytes. What `plan` prints is the value
 //! that `release` executes. Deliberately absent: the release's id and any clock, which differ from run to run.
 
+pub mod back;
+
 use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
@@ -11,7 +13,7 @@ use crate::cdn::plan::{Invalidation, PageCheck};
 use crate::config::{Config, Image};
 use crate::image::plan::ImagePlan;
 use crate::migration::plan::MigrationPlan;
-use crate::model::{Commit, Failure, ImageRef, ImageUri, Stage, UnitName};
+use crate::model::{Commit, Failure, ImageRef, ImageUri, ReleaseId, Stage, UnitName};
 use crate::service::plan::{Action, ServicePlan};
 use crate::site::plan::SitePlan;
 use crate::{cdn, image, migration, service, site};
@@ -36,6 +38,12 @@ pub struct Plan {
     pub commit: Option<Commit>,
     /// Has the working tree changes that are in no commit?
     pub dirty: bool,
+    /// The release whose state it brings back, if it is a rollback.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restores: Option<ReleaseId>,
+    /// What a rollback leaves as it is, in words.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stays: Vec<String>,
     /// The stages that it holds.
     pub stages: Vec<Stage>,
     /// `assets` and `publish`, by site.
@@ -151,6 +159,8 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
         region: observed.region.clone(),
         commit: observed.commit.0.clone(),
         dirty: observed.commit.1,
+        restores: None,
+        stays: Vec::new(),
         stages: observed.stages.clone(),
         sites,
         images: if has(Stage::Images) { images } else { BTreeMap::new() },

@@ -7,7 +7,7 @@ use tokio::time::Instant;
 
 use crate::aws::AwsError;
 use crate::event::Events;
-use crate::journal::{Attempt, Held, Holder, JournalError, Lease, Loss, Process};
+use crate::journal::{Attempt, Held, Holder, Journal, JournalError, Lease, Loss, Process};
 use crate::model::{Exit, Failure, ReleaseId};
 use crate::plan::Plan;
 use crate::service;
@@ -77,6 +77,12 @@ pub(super) async fn take(
         };
         stop.or("the wait for the lock", pause).await?;
     }
+}
+
+/// Who is releasing now, if anybody is.
+pub(super) async fn holder(journal: &Journal) -> Result<Option<String>, Failure> {
+    let held = journal.lock_held(LOCK).await.map_err(|error| super::prepare::unreadable(error, "lock"))?;
+    Ok(held.as_ref().map(who))
 }
 
 fn untakeable(error: JournalError) -> Failure {

@@ -9,10 +9,12 @@
 mod build;
 mod commit;
 mod from_image;
+mod history;
 mod lease;
 mod older;
 mod preflight;
 mod prepare;
+mod rollback;
 mod run;
 mod same;
 mod scope;
@@ -26,6 +28,7 @@ use tokio::sync::watch;
 use crate::aws::Access;
 use crate::config::Project;
 use crate::event::Events;
+use crate::journal::Record;
 use crate::model::{Exit, Failure, ReleaseId, Stage, Status, UnitName, Verification};
 use crate::plan::Plan;
 use crate::site::observe::Look;
@@ -139,6 +142,30 @@ pub async fn stage(request: &Request, stage: Stage, release: Option<ReleaseId>, 
         Stage::Publish => &[Stage::Publish],
     };
     run::run(request, stages, release, events, stop).await
+}
+
+/// Goes back to what the release `to` left live, or the one before what is live; of the units that are asked for.
+///
+/// # Errors
+/// [`Exit::Preflight`] if there is no way back; else as [`release`].
+pub async fn rollback(request: &Request, to: Option<&ReleaseId>, events: &Events, stop: &Stop) -> Result<Released, Failure> {
+    rollback::rollback(request, to, events, stop).await
+}
+
+/// The plan of [`rollback`]; writes nothing.
+///
+/// # Errors
+/// As [`rollback`].
+pub async fn plan_rollback(request: &Request, to: Option<&ReleaseId>, events: &Events) -> Result<Plan, Failure> {
+    Ok(rollback::prepare(request, to, events).await?.1)
+}
+
+/// The records of the newest `limit` releases, the newest first.
+///
+/// # Errors
+/// AWS cannot be reached or refuses; no state is kept.
+pub async fn history(request: &Request, limit: usize, events: &Events) -> Result<Vec<Record>, Failure> {
+    history::history(request, limit, events).await
 }
 
 /// Says what is live.

@@ -42,6 +42,14 @@ pub struct World {
 pub(super) type Etags = BTreeMap<UnitName, BTreeMap<ObjectKey, String>>;
 
 impl World {
+    /// A world in which nothing has to be built.
+    pub(super) fn of(request: &Request, aws: Aws, journal: Option<Journal>, live: Live, caller: Option<String>) -> Result<Self, Failure> {
+        let probe =
+            probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
+        let root = request.project.root.clone();
+        Ok(Self { aws, journal, live, record: None, engine: None, built: BTreeSet::new(), probe, root, caller, etags: Etags::new() })
+    }
+
     /// Keeps what a later `publish` on another machine writes into the manifest.
     pub(super) async fn save_etags(&self, release: &ReleaseId) -> Result<(), Failure> {
         match &self.journal {

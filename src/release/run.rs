@@ -15,7 +15,7 @@ use super::{Released, Request, Stop, World, commit, lease, older, prepare, same,
 /// How often a plan is drawn because what is live has moved under it.
 const DRAWINGS: usize = 3;
 
-/// Draws the plan and carries it out, under the lock where there is anything to do.
+/// Draws the plan of `stages` and carries it out.
 pub(super) async fn run(
     request: &Request,
     stages: &[Stage],
@@ -23,10 +23,23 @@ pub(super) async fn run(
     events: &Events,
     stop: &Stop,
 ) -> Result<Released, Failure> {
+    let going_on = release.clone();
+    let draw = async || Box::pin(prepare::prepare(request, stages, going_on.as_ref(), events, stop)).await;
+    under_lock(request, draw, release, events, stop).await
+}
+
+/// Draws a plan and carries it out, under the lock where there is anything to do.
+pub(super) async fn under_lock(
+    request: &Request,
+    draw: impl AsyncFn() -> Result<(World, Plan), Failure>,
+    release: Option<ReleaseId>,
+    events: &Events,
+    stop: &Stop,
+) -> Result<Released, Failure> {
     let mut drawings = 0;
     loop {
         drawings += 1;
-        let (mut world, plan) = Box::pin(prepare::prepare(request, stages, release.as_ref(), events, stop)).await?;
+        let (mut world, plan) = draw().await?;
         if plan.is_empty() && !lags(&world, &plan) {
             same::say(&world, &plan, events).await?;
             return Ok(Released { release, plan });
@@ -62,6 +75,7 @@ pub(super) async fn let_go(lease: Option<Lease>, events: &Events) {
 /// Does a service run what it should without the record saying so? An earlier run was killed in between.
 fn lags(world: &World, plan: &Plan) -> bool {
     world.journal.is_some()
+        && plan.restores.is_none()
         && plan.services.iter().any(|(name, service)| {
             let recorded = world.live.services.get(name).map(|live| &live.image);
             service.action == Action::Nothing && matches!(&service.image, ImageRef::Known(image) if recorded != Some(image))
@@ -100,12 +114,15 @@ async fn recorded(
         Some(record) => Some(record),
         None => unfinished(world, plan, lease).await?,
     };
-    older::refuse(request, world, plan, record.as_ref().map(|record| &record.release), events).await?;
+    if plan.restores.is_none() {
+        older::refuse(request, world, plan, record.as_ref().map(|record| &record.release), events).await?;
+    }
     let mut record = match record {
         Some(record) => record,
         None => Record {
-            committed: commit::made(&request.project, &request.environment).await,
+            committed: if plan.restores.is_none() { commit::made(&request.project, &request.environment).await } else { None },
             dirty: plan.dirty,
+            restores: plan.restores.clone(),
             intent: Some(intent(plan)?),
             before: world.live.clone(),
             ..Record::start(id.clone(), plan.app.clone(), plan.environment.clone(), plan.commit.clone())
@@ -115,6 +132,9 @@ async fn recorded(
         && let Some(lease) = lease
     {
         lease.hold_for(&record.release).await.map_err(|error| prepare::unwritable(error, "lock", None))?;
+    }
+    for stays in &plan.stays {
+        events.note(stays);
     }
     if !record.runs.is_empty() {
         events.note(format!("going on with release {}, run {}", record.release, record.runs.len() + 1));
@@ -245,7 +265,7 @@ fn intent(plan: &Plan) -> Result<Sha256, Failure> {
         .iter()
         .map(|(name, service)| (name, &service.cluster, &service.service, &service.container, image(&service.image)))
         .collect();
-    let all = (&plan.app, &plan.environment, &plan.commit, &plan.stages, sites, migrations, services);
+    let all = (&plan.app, &plan.environment, &plan.commit, &plan.restores, &plan.stages, sites, migrations, services);
     let json = serde_json::to_vec(&all).map_err(|error| Failure::new(Exit::Bug, "writing a plan as JSON failed").because(error))?;
     Ok(Sha256::of(&json))
 }

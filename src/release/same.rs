@@ -19,7 +19,7 @@ struct Same {
 
 /// Writes down that the plan's commit is the newest release that is live of its units, unless it is that release's own commit.
 pub(super) async fn say(world: &World, plan: &Plan, events: &Events) -> Result<(), Failure> {
-    let (Some(journal), Some(commit), false) = (&world.journal, &plan.commit, plan.dirty) else { return Ok(()) };
+    let (Some(journal), Some(commit), false) = (&world.journal, &plan.commit, plan.dirty || plan.restores.is_some()) else { return Ok(()) };
     let sites = journal.sites_seen();
     let sites = sites.iter().filter(|(name, _)| plan.sites.contains_key(*name)).map(|(_, live)| (&live.release, &live.commit));
     let services = plan.services.keys().filter_map(|name| world.live.services.get(name)).map(|live| (&live.release, &live.commit));

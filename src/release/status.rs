@@ -1,13 +1,16 @@
 //! What is live, unit by unit: what the record says, and whether AWS says so too.
 
+use crate::aws::Aws;
+use crate::config::Site;
 use crate::event::Events;
-use crate::journal::{JournalError, Live, Published};
-use crate::model::{Exit, Failure, ImageUri, Stage, Status, UnitKind, UnitStatus};
+use crate::journal::{JournalError, Live, LiveService, Published};
+use crate::model::{Exit, Failure, ImageUri, ObjectKey, Stage, Status, UnitKind, UnitName, UnitStatus};
 use crate::service::plan::Found;
+use crate::site::observe::Look;
 use crate::site::plan::Manifest;
 use crate::{service, site};
 
-use super::{Request, preflight, prepare, scope};
+use super::{Request, lease, preflight, prepare, scope};
 
 pub(super) async fn status(request: &Request, events: &Events) -> Result<Status, Failure> {
     let config = &request.project.config;
@@ -32,6 +35,11 @@ pub(super) async fn status(request: &Request, events: &Events) -> Result<Status,
         let bucket = &config.sites[name].bucket;
         let found = site::observe::bucket(aws, bucket.as_str()).await?;
         let there = matches!(found, site::plan::BucketFound::Present(_));
+        let drift = match &record {
+            _ if !there => Some(format!("the bucket `{bucket}` is not there")),
+            Some(record) => site_drift(aws, name, &config.sites[name], &record.manifest).await?,
+            None => None,
+        };
         units.push(UnitStatus {
             kind: UnitKind::Site,
             name: name.clone(),
@@ -41,7 +49,7 @@ pub(super) async fn status(request: &Request, events: &Events) -> Result<Status,
             },
             commit: record.as_ref().and_then(|live| live.commit.as_ref()).map(|commit| commit.short().to_owned()),
             release: record.map(|live| live.release.to_string()),
-            drift: (!there).then(|| format!("the bucket `{bucket}` is not there")),
+            drift,
         });
     }
     for name in &scope.migrations {
@@ -60,7 +68,7 @@ pub(super) async fn status(request: &Request, events: &Events) -> Result<Status,
         let service = &config.services[name];
         let found = service::observe::service(aws, name, service).await?;
         let record = live.services.get(name);
-        let (text, drift) = describe(&found, &service.container, record.map(|live| &live.image));
+        let (text, drift) = describe(&found, &service.container, record);
         units.push(UnitStatus {
             kind: UnitKind::Service,
             name: name.clone(),
@@ -75,11 +83,15 @@ pub(super) async fn status(request: &Request, events: &Events) -> Result<Status,
         environment: config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default(),
         account: identity.account,
         region: aws.region().to_owned(),
+        releasing: match &journal {
+            Some(journal) => lease::holder(journal).await?,
+            None => None,
+        },
         units,
     })
 }
 
-fn describe(found: &Found, container: &str, recorded: Option<&ImageUri>) -> (String, Option<String>) {
+fn describe(found: &Found, container: &str, recorded: Option<&LiveService>) -> (String, Option<String>) {
     let found = match found {
         Found::NoCluster => return ("nothing".to_owned(), Some("its cluster is not there".to_owned())),
         Found::NoService => return ("nothing".to_owned(), Some("the service is not there".to_owned())),
@@ -91,7 +103,34 @@ fn describe(found: &Found, container: &str, recorded: Option<&ImageUri>) -> (Str
     let (desired, running) = found.tasks;
     let digest = image.parse::<ImageUri>().map_or_else(|_| image.to_owned(), |uri| uri.digest.short());
     let text = format!("{revision} runs {digest}, {running} of {desired} tasks, {state}");
-    let drift =
-        recorded.filter(|recorded| recorded.to_string() != image).map(|recorded| format!("the record says {}", recorded.digest.short()));
+    let drift = recorded.filter(|recorded| recorded.image.to_string() != image || recorded.revision != found.revision).map(|recorded| {
+        let revision = recorded.revision.rsplit('/').next().unwrap_or(&recorded.revision);
+        format!("the record says {revision} with {}", recorded.image.digest.short())
+    });
     (text, drift)
+}
+
+/// How many differing files are named.
+const NAMED: usize = 3;
+
+/// What of the site's files is not in the bucket as it was written.
+async fn site_drift(aws: &Aws, name: &UnitName, site: &Site, manifest: &Manifest) -> Result<Option<String>, Failure> {
+    let place = site::plan::place(site);
+    if manifest.place != place {
+        return Ok(Some(format!("the record is of `{}`", manifest.place)));
+    }
+    let found = site::observe::back(aws, site, name, Manifest::default(), Manifest::default(), Look::default()).await?;
+    let differs = |key: &ObjectKey, etag: Option<&String>| match (etag, found.listed.get(key)) {
+        (_, None) => true,
+        (Some(etag), Some(listed)) => etag != listed,
+        (None, Some(_)) => false,
+    };
+    let changed: Vec<&str> =
+        manifest.files.iter().filter(|(key, file)| differs(key, file.etag.as_ref())).map(|(key, _)| key.as_str()).collect();
+    if changed.is_empty() {
+        return Ok(None);
+    }
+    let named = changed.iter().take(NAMED).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
+    let more = if changed.len() > NAMED { format!(" and {} more", changed.len() - NAMED) } else { String::new() };
+    Ok(Some(format!("somebody else has written or deleted {named}{more}; `windlass release --audit` repairs it")))
 }

@@ -3,6 +3,7 @@
 //! Narration goes to stderr, data to stdout. A stream that cannot be written to is remembered and drained to its end: a full
 //! disk or a closed pipe never stops a release. Deliberately absent: any effect on what is reported.
 
+mod history;
 mod line;
 mod live;
 mod plan;
@@ -12,6 +13,7 @@ use std::io::{self, Write};
 
 use crate::event::{Event, Stream};
 
+pub use history::history_text;
 pub use plan::text as plan_text;
 pub use status::{status_text, verification_text};
 

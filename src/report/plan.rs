@@ -30,6 +30,12 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     let dirty = if plan.dirty { " with changes that are in no commit" } else { "" };
     let account = plan.account.as_ref().map_or(String::new(), |account| format!("account {account} in "));
     writeln!(out, "{}{environment}: {commit}{dirty}, {account}{}", plan.app, plan.region)?;
+    if let Some(release) = &plan.restores {
+        writeln!(out, "back to what release {release} left live")?;
+    }
+    for stays in &plan.stays {
+        writeln!(out, "  ! {stays}")?;
+    }
     for &stage in &plan.stages {
         if !plan.changes_in(stage) {
             writeln!(out, "\n{stage}: nothing to do")?;
@@ -73,6 +79,7 @@ fn known(site: &SitePlan, out: &mut String) -> std::fmt::Result {
     let known = match site.known {
         Known::Manifest => "what is live by the last release's manifest",
         Known::Listing => "what is live by the bucket's listing",
+        Known::Kept => "what is written by the state, where it is kept",
     };
     writeln!(out, "    {fingerprints}; {known}")?;
     if !site.manifest.frozen.is_empty() {
@@ -191,6 +198,11 @@ fn services(plan: &Plan, out: &mut String) -> std::fmt::Result {
             Action::Watch(deployment) => {
                 let image = image(&service.image);
                 writeln!(out, "  {name}: watch {deployment}, which is bringing {image} already")?;
+            }
+            Action::Return(revision) => {
+                let revision = revision.rsplit('/').next().unwrap_or(revision);
+                writeln!(out, "  {name}: return {}/{} from {from} to {revision}", service.cluster, service.service)?;
+                writeln!(out, "    ~ {}: {} → {}", service.container, service.from_image, service.image)?;
             }
             Action::Roll => {
                 let after: Vec<&str> = service.after.iter().map(UnitName::as_str).collect();

@@ -44,6 +44,7 @@ pub async fn roll(
                     (plan.from.clone(), deployment.clone())
                 }
                 Action::Roll => start(aws, name, plan, image).await?,
+                Action::Return(revision) => again(aws, name, plan, revision).await?,
             };
             follow(aws, name, plan, &revision, &deployment, &step, events).await?;
             if let Some(url) = &plan.health {
@@ -54,13 +55,21 @@ pub async fn roll(
         .await
 }
 
+fn not_started(name: &UnitName, plan: &ServicePlan, error: AwsError) -> Failure {
+    let cure = error.hint().unwrap_or_else(|| "run the same command again".to_owned());
+    let hint = format!("`{}` serves as before; {cure}", short(&plan.from));
+    Failure::new(Exit::RolledBack, format!("service `{name}`: starting the rollout failed")).because(error).hint(hint)
+}
+
+/// Tells the service to run a revision that served before.
+async fn again(aws: &Aws, name: &UnitName, plan: &ServicePlan, revision: &str) -> Result<(String, String), Failure> {
+    let deployment = aws.roll_service(&plan.cluster, &plan.service, revision).await;
+    Ok((revision.to_owned(), deployment.map_err(|error| not_started(name, plan, error))?.id))
+}
+
 /// Registers the next revision and tells the service to run it.
 async fn start(aws: &Aws, name: &UnitName, plan: &ServicePlan, image: &ImageUri) -> Result<(String, String), Failure> {
-    let failed = |error: AwsError| {
-        let cure = error.hint().unwrap_or_else(|| "run the same command again".to_owned());
-        let hint = format!("`{}` serves as before; {cure}", short(&plan.from));
-        Failure::new(Exit::RolledBack, format!("service `{name}`: starting the rollout failed")).because(error).hint(hint)
-    };
+    let failed = |error: AwsError| not_started(name, plan, error);
     let base = aws.task_definition(&plan.from).await.map_err(failed)?;
     let images = BTreeMap::from([(plan.container.clone(), image.to_string())]);
     let revision = aws.register_revision(&base, &images).await.map_err(failed)?;

@@ -40,6 +40,8 @@ pub enum Action {
     Watch(String),
     /// A new revision is registered and rolled.
     Roll,
+    /// This revision, which served before, is rolled again; none is registered.
+    Return(String),
 }
 
 /// A service as preflight finds it.
@@ -103,6 +105,19 @@ pub fn draw(service: &Service, image: ImageRef, found: &FoundService) -> Service
         after: service.after.clone(),
         timeout_seconds: service.timeout.0.as_secs(),
     }
+}
+
+/// Draws the way back of one service to a revision that served `image` before.
+#[must_use]
+pub fn draw_back(service: &Service, image: ImageRef, revision: &str, found: &FoundService) -> ServicePlan {
+    let plan = draw(service, image, found);
+    let action = match &found.deployment {
+        _ if found.revision != revision => Action::Return(revision.to_owned()),
+        Some((id, state)) if state == "IN_PROGRESS" => Action::Watch(id.clone()),
+        Some((_, state)) if state == "FAILED" => Action::Return(revision.to_owned()),
+        _ => Action::Nothing,
+    };
+    ServicePlan { action, ..plan }
 }
 
 /// Why a service cannot roll, if it cannot.

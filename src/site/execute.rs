@@ -15,7 +15,7 @@ use crate::journal::Journal;
 use crate::model::{Exit, Failure, Headers, ObjectKey, Sha256, Stage, UnitName};
 use crate::probe;
 
-use super::plan::{Change, Kept, LiveFile, Manifest, SitePlan, Write};
+use super::plan::{Change, Kept, Known, LiveFile, Manifest, SitePlan, Write};
 use super::retention::{Prune, Retained, Why};
 
 /// How many requests are under way at a time: 96 at 30 ms stay below S3's 3,500 writes a second for a prefix.
@@ -81,6 +81,9 @@ async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: 
             Ok(())
         })
         .await?;
+    if plan.known == Known::Kept {
+        return Ok(());
+    }
     // Equal bodies are one.
     let bodies: BTreeMap<Sha256, &Write> =
         plan.publish.iter().filter(|write| write.change != Change::Headers).map(|write| (write.sha256, write)).collect();

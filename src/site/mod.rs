@@ -3,6 +3,7 @@
 //! `inputs` says whether anything has to be built, `frozen` which environment a build is for, `scan` reads the build's output, `classify` says how each file is to be served, `observe` finds what is live, `plan`
 //! draws the difference (with `retention`, what of earlier releases goes), `execute` makes it so. Deliberately absent: CloudFront (see `cdn`).
 
+pub mod back;
 pub mod classify;
 pub mod execute;
 pub mod frozen;

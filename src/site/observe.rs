@@ -1,6 +1,6 @@
 //! What is there of a site: its bucket, and what is live in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -117,8 +117,48 @@ pub async fn live(
         }
     }
     let known = if from_manifest { Known::Manifest } else { Known::Listing };
-    let today = time::OffsetDateTime::now_utc().unix_timestamp().div_euclid(24 * 60 * 60);
-    Ok(Observed { files, known, manifest, inputs: None, frozen: super::frozen::Frozen::new(), today, allow_prune: look.allow_prune })
+    Ok(Observed {
+        files,
+        known,
+        manifest,
+        inputs: None,
+        frozen: super::frozen::Frozen::new(),
+        today: today(),
+        allow_prune: look.allow_prune,
+    })
+}
+
+/// Looks at what is in the bucket of a site that is to go back from `live` to `target`.
+///
+/// # Errors
+/// AWS fails.
+pub async fn back(
+    aws: &Aws,
+    site: &Site,
+    name: &UnitName,
+    target: Manifest,
+    live: Manifest,
+    look: Look,
+) -> Result<super::back::Found, Failure> {
+    let prefix = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
+    let listing = aws.list_objects(site.bucket.as_str(), &prefix).await;
+    let listing = listing.map_err(|error| failed(error, format!("site `{name}`: listing its bucket failed")))?;
+    let listed = listing.into_iter().filter_map(|object| Some((object.key.parse().ok()?, object.etag))).collect();
+    let observed = Observed {
+        files: live.files.clone(),
+        known: Known::Manifest,
+        manifest: live,
+        inputs: None,
+        frozen: super::frozen::Frozen::new(),
+        today: today(),
+        allow_prune: look.allow_prune,
+    };
+    Ok(super::back::Found { target, observed, listed, kept: BTreeSet::new() })
+}
+
+/// In days since 1970 (UTC).
+fn today() -> i64 {
+    time::OffsetDateTime::now_utc().unix_timestamp().div_euclid(24 * 60 * 60)
 }
 
 pub(super) fn unquoted(etag: &str) -> String {

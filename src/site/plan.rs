@@ -164,6 +164,8 @@ pub enum Known {
     Manifest,
     /// From the bucket: there is no manifest.
     Listing,
+    /// From the manifest; and every body that is written is kept in the state, as it was live before.
+    Kept,
 }
 
 /// What is live, by key.
@@ -328,7 +330,7 @@ pub fn output_of(site: &Site, manifest: &Manifest, directory: String) -> Option<
 }
 
 /// What of earlier releases stays, and what goes.
-fn retain(plan: &mut SitePlan, site: &Site, observed: &Observed) {
+pub(super) fn retain(plan: &mut SitePlan, site: &Site, observed: &Observed) {
     let before = &observed.manifest;
     plan.manifest.number = before.number + 1;
     let mut left = before.retained.clone();
@@ -360,7 +362,7 @@ pub fn output(site: &Site) -> String {
 }
 
 /// The URL paths that serve a key: a directory's index is served at the directory too.
-fn urls(key: &ObjectKey) -> Vec<String> {
+pub(super) fn urls(key: &ObjectKey) -> Vec<String> {
     let path = format!("/{}", encoded(key.as_str()));
     match path.strip_suffix("index.html") {
         Some(directory) if directory.ends_with('/') => vec![directory.to_owned(), path],

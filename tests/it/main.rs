@@ -15,6 +15,8 @@ mod preflight;
 #[cfg(test)]
 mod release;
 #[cfg(test)]
+mod rollback;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod shop;

@@ -139,6 +139,11 @@ impl Shop {
 
     /// Releases, and kills the program when the proxy sees its `number`-th write. Was there one?
     pub(crate) fn killed_at(&self, number: usize) -> bool {
+        self.killed_at_in(number, &["release"])
+    }
+
+    /// As [`Shop::killed_at`], in another run than a release.
+    pub(crate) fn killed_at_in(&self, number: usize, arguments: &[&str]) -> bool {
         let (seen, pid) = (AtomicUsize::new(0), Arc::new(AtomicI32::new(0)));
         let victim = Arc::clone(&pid);
         let kill = move || {
@@ -149,7 +154,7 @@ impl Shop {
         let is_it = move |request: &Recorded| request.is_write && seen.fetch_add(1, Ordering::SeqCst) + 1 == number;
         self.proxy.clear();
         self.proxy.fail_next(is_it, 1, Fault::First(Box::new(kill)));
-        let running = self.scene.start(&["release"]);
+        let running = self.scene.start(arguments);
         pid.store(i32::try_from(running.id()).unwrap(), Ordering::SeqCst);
         running.wait().signal == Some(9)
     }

@@ -1,0 +1,79 @@
+//! Releases as people read them, a few lines each.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+
+use time::OffsetDateTime;
+
+use crate::event::Outcome;
+use crate::journal::Record;
+
+/// A release, what it came to, who ran it where, and the units that it changed.
+#[must_use]
+pub fn history_text(records: &[Record]) -> String {
+    let mut out = String::new();
+    if records.is_empty() {
+        out.push_str("no release is recorded\n");
+    }
+    for record in records {
+        // Writing to a String cannot fail.
+        let _ = write(record, &mut out);
+    }
+    out
+}
+
+fn write(record: &Record, out: &mut String) -> std::fmt::Result {
+    let commit = record.commit.as_ref().map_or("no commit".to_owned(), |commit| format!("commit {}", commit.short()));
+    let dirty = if record.dirty { " with changes" } else { "" };
+    let back = record.restores.as_ref().map_or(String::new(), |to| format!(", back to {to}"));
+    writeln!(out, "{}  {}  {commit}{dirty}{back}", record.release, ending(record))?;
+    if let Some(run) = record.runs.last() {
+        let runs = if record.runs.len() > 1 { format!(", run {} of it", record.runs.len()) } else { String::new() };
+        let pipeline = run.pipeline.as_ref().map_or(String::new(), |pipeline| format!(", {pipeline}"));
+        let took =
+            run.ended.map_or(String::new(), |ended| format!(", {}", super::seconds((ended - run.started).as_seconds_f64().max(0.0))));
+        writeln!(out, "    {} by {} at {}{pipeline}{took}{runs}", minute(run.started), run.by, run.at)?;
+        if let Some(failure) = &run.failure {
+            writeln!(out, "    ! {}", failure.lines().next().unwrap_or_default())?;
+        }
+    }
+    let changed = changed(record);
+    if !changed.is_empty() {
+        writeln!(out, "    {}", changed.join(", "))?;
+    }
+    Ok(())
+}
+
+fn ending(record: &Record) -> String {
+    match record.runs.last().map(|run| (run.exit, run.ended)) {
+        Some((Some(0), _)) => "done".to_owned(),
+        Some((Some(exit), _)) => format!("failed ({exit})"),
+        Some((None, _)) => "under way or killed".to_owned(),
+        None => "not begun".to_owned(),
+    }
+}
+
+fn minute(time: OffsetDateTime) -> String {
+    let format = time::macros::format_description!("[year]-[month]-[day] [hour]:[minute]Z");
+    time.format(format).unwrap_or_default()
+}
+
+/// The units whose steps changed something.
+fn changed(record: &Record) -> Vec<String> {
+    let done = record.steps.iter().filter(|step| step.stage.is_some() && step.outcome == Outcome::Done);
+    let units: BTreeSet<String> = done
+        .filter(|step| ["publish", "roll", "migrate"].contains(&step.action.as_str()))
+        .map(|step| {
+            format!(
+                "{} {}",
+                step.unit,
+                match step.action.as_str() {
+                    "publish" => "published",
+                    "roll" => "rolled",
+                    _ => "migrated",
+                }
+            )
+        })
+        .collect();
+    units.into_iter().collect()
+}
