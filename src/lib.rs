@@ -20,6 +20,7 @@
 //!   [`journal`] (records in the state bucket).
 //! * The features: [`site`], [`cdn`], [`image`], [`migration`], [`service`]; in each, `observe.rs` never writes, `plan.rs` is pure,
 //!   `execute.rs` does what the plan says. None names another.
+//! * [`buildspec`] reads AWS CodeBuild's buildspecs and runs them as CodeBuild does; it knows nothing of releases.
 //! * The rest: [`plan`] (what the features' plans add up to), [`release`] (the story), [`report`] (lines, bars, JSON), [`local`]
 //!   (the local cloud), [`cli`] (flags in, exit code out).
 //!
@@ -39,6 +40,7 @@
 //! * Builds see no cloud credential.
 
 pub mod aws;
+pub mod buildspec;
 pub mod cdn;
 pub mod cli;
 pub mod config;

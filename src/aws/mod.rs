@@ -20,6 +20,8 @@ mod s3_bucket;
 mod s3_delete;
 mod s3_lock;
 mod s3_multipart;
+mod secretsmanager;
+mod ssm;
 mod sts;
 
 use std::sync::Arc;
@@ -49,6 +51,7 @@ pub use s3_bucket::{Exposure, PublicAccessBlock};
 pub use s3_delete::Deleted;
 pub use s3_lock::Aged;
 pub use s3_multipart::PutFileError;
+pub use ssm::Parameters;
 pub use sts::Identity;
 
 /// How long a TCP connection may take to open. The SDK's own 3.1 s is tight while hundreds open at once.
@@ -90,6 +93,8 @@ struct Clients {
     s3: aws_sdk_s3::Client,
     /// For what the fence itself stands on.
     lock_s3: aws_sdk_s3::Client,
+    secretsmanager: aws_sdk_secretsmanager::Client,
+    ssm: aws_sdk_ssm::Client,
     sts: aws_sdk_sts::Client,
 }
 
@@ -175,6 +180,8 @@ pub async fn connect(access: &Access) -> Result<Aws, AwsError> {
         lock_s3: aws_sdk_s3::Client::from_conf(s3.clone().build()),
         s3: aws_sdk_s3::Client::from_conf(s3.interceptor(fence.clone()).build()),
         fence,
+        secretsmanager: aws_sdk_secretsmanager::Client::new(&config),
+        ssm: aws_sdk_ssm::Client::new(&config),
         sts: aws_sdk_sts::Client::new(&config),
         region: region.to_string(),
         config,

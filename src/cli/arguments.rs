@@ -115,6 +115,8 @@ pub(super) enum Verb {
     History(History),
     /// Look for everything that a release needs, and write nothing
     Verify(Units),
+    /// Run a buildspec: on this machine, or in a container
+    Build(Box<super::build::Build>),
     /// The local cloud: AWS's APIs, a registry and PostgreSQL on this machine
     Local {
         /// What to do with it

@@ -3,6 +3,8 @@
 //! The only room beside `report` that prints, and the only one that reads the process environment.
 
 mod arguments;
+mod build;
+mod build_tree;
 mod completions;
 mod history;
 mod local;
@@ -50,6 +52,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Verb::History(verb) => history::run(common, verb).await,
         Verb::Status(verb) => status::run(common, verb).await,
         Verb::Verify(verb) => verify::run(common, verb).await,
+        Verb::Build(verb) => build::run(common, verb).await,
         Verb::Local { action } => local::run(common, *action).await,
         Verb::Schema => schema::run(),
         Verb::Completions { shell } => completions::run(*shell),

@@ -108,7 +108,7 @@ pub(super) fn mask() -> Mask {
 }
 
 /// The first SIGINT or SIGTERM asks the run to stop at the next safe point; the second leaves at once.
-fn signals() -> Result<Stop, Failure> {
+pub(super) fn signals() -> Result<Stop, Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Bug, "listening for signals failed").because(error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;

@@ -1,10 +1,12 @@
-//! The Docker engine: what a build context holds, its digest, building an image and pushing it; and what an image holds.
+//! The Docker engine: what a build context holds, its digest, building an image and pushing it; what an image holds;
+//! and a container for the commands of a build.
 //!
 //! The only room that names `bollard`. Deliberately absent: printing, events and retries (a caller asks the error, and decides);
-//! `BuildKit` (images are built by the engine's classic builder, see [`build()`]); running containers.
+//! `BuildKit` (images are built by the engine's classic builder, see [`build()`]).
 
 mod base;
 mod build;
+mod container;
 mod context;
 mod digest;
 mod dockerfile;
@@ -21,6 +23,7 @@ mod push;
 
 pub use base::{ask_registry, pinned, provide, resolve};
 pub use build::{Build, ImageId, architecture, build, image_id, tag};
+pub use container::{Machine, MachineOptions};
 pub use context::{Context, Entry, Kind, scan};
 pub use digest::{Recipe, digest};
 pub use dockerfile::{Base, Dockerfile, SecretMount};

@@ -3,6 +3,9 @@
 /// Shorter values are no secrets, and would blot out ordinary words.
 const SHORTEST: usize = 6;
 
+/// A value that is known to be a secret is masked from this length on; one of two characters would blot out the alphabet.
+const SHORTEST_KNOWN: usize = 3;
+
 /// What is shown in a secret's place.
 const MASKED: &str = "***";
 
@@ -21,6 +24,20 @@ impl Mask {
         values.sort_by_key(|value| std::cmp::Reverse(value.len()));
         values.dedup();
         Self { values }
+    }
+
+    /// Masks these values too, each of them and each line of them, down to three characters: they come from a store of secrets, and a short
+    /// one is one all the same.
+    pub fn add_secrets(&mut self, values: impl IntoIterator<Item = String>) {
+        for value in values {
+            let lines = value.lines().map(str::trim).filter(|line| line.len() >= SHORTEST_KNOWN).map(str::to_owned);
+            self.values.extend(lines.collect::<Vec<_>>());
+            if value.len() >= SHORTEST_KNOWN {
+                self.values.push(value);
+            }
+        }
+        self.values.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
+        self.values.dedup();
     }
 
     /// `text` without any of the values.
@@ -53,6 +70,9 @@ mod tests {
         let mask = Mask::new(["s3cr3t-value".to_owned(), "s3cr3t-value-and-more".to_owned(), "no".to_owned()]);
         assert_eq!(mask.apply("a s3cr3t-value-and-more, s3cr3t-value, no"), "a ***, ***, no");
         assert_eq!(format!("{mask:?}"), "Mask(2 values)");
+        let mut mask = mask;
+        mask.add_secrets(["pw1".to_owned(), "-----BEGIN KEY-----\nabc/def\n".to_owned(), "no".to_owned()]);
+        assert_eq!(mask.apply("pw1 abc/def no s3cr3t-value"), "*** *** no ***");
         assert!(sensitive("NPM_TOKEN") && sensitive("aws_secret_access_key") && !sensitive("VITE_API"));
     }
 }

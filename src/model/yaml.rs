@@ -84,6 +84,15 @@ impl Node {
         self.entries().iter().find(|entry| entry.key == key).map(|entry| &entry.value)
     }
 
+    /// How many nodes it is made of.
+    fn size(&self) -> usize {
+        1 + match &self.value {
+            Value::Null | Value::Scalar { .. } => 0,
+            Value::Sequence(items) => items.iter().map(Self::size).sum(),
+            Value::Mapping(entries) => entries.iter().map(|entry| entry.value.size()).sum(),
+        }
+    }
+
     /// What the node is, in words.
     #[must_use]
     pub fn kind(&self) -> &'static str {
@@ -111,7 +120,7 @@ pub struct SyntaxError {
 /// # Errors
 /// The first syntax error, a second document, a key that is no scalar or comes twice, or an unknown alias.
 pub fn parse(text: &str) -> Result<Node, SyntaxError> {
-    let mut reader = Reader { events: Parser::new_from_str(text), anchors: HashMap::new() };
+    let mut reader = Reader { events: Parser::new_from_str(text), anchors: HashMap::new(), depth: 0, repeated: 0 };
     let empty = Node { place: Place { line: 1, column: 1 }, value: Value::Null };
     let mut root = None;
     loop {
@@ -120,6 +129,8 @@ pub fn parse(text: &str) -> Result<Node, SyntaxError> {
             Event::StreamEnd => return Ok(root.unwrap_or(empty)),
             Event::StreamStart | Event::DocumentStart(..) | Event::DocumentEnd => {}
             event if root.is_none() => root = Some(reader.node(event, place)?),
+            // `---` at the end of a file opens a document that holds nothing.
+            Event::Scalar(text, ScalarStyle::Plain, ..) if matches!(&*text, "" | "~") => {}
             _ => return Err(SyntaxError { place, message: "a second document starts here; only one is read".to_owned() }),
         }
     }
@@ -129,7 +140,16 @@ struct Reader<'a, I: granit_parser::BorrowedInput<'a>> {
     events: Parser<'a, I>,
     /// What `&name` stands for, by the parser's number of it.
     anchors: HashMap<usize, Node>,
+    /// How many sequences and mappings are open.
+    depth: usize,
+    /// How many nodes aliases have stood for so far.
+    repeated: usize,
 }
+
+/// So many levels are read; each costs a frame of the stack.
+const DEEPEST: usize = 128;
+/// So many nodes may come from aliases: ten lines can otherwise stand for more than the memory holds.
+const MOST_REPEATED: usize = 100_000;
 
 impl<'a, I: granit_parser::BorrowedInput<'a>> Reader<'a, I> {
     fn next(&mut self) -> Result<(Event<'a>, Place), SyntaxError> {
@@ -141,6 +161,16 @@ impl<'a, I: granit_parser::BorrowedInput<'a>> Reader<'a, I> {
     }
 
     fn node(&mut self, event: Event<'a>, place: Place) -> Result<Node, SyntaxError> {
+        if self.depth == DEEPEST {
+            return Err(SyntaxError { place, message: format!("this is nested more than {DEEPEST} levels deep") });
+        }
+        self.depth += 1;
+        let node = self.node_inside(event, place);
+        self.depth -= 1;
+        node
+    }
+
+    fn node_inside(&mut self, event: Event<'a>, place: Place) -> Result<Node, SyntaxError> {
         let (anchor, value) = match event {
             Event::Scalar(text, style, anchor, _) => {
                 let plain = style == ScalarStyle::Plain;
@@ -154,8 +184,14 @@ impl<'a, I: granit_parser::BorrowedInput<'a>> Reader<'a, I> {
             Event::SequenceStart(_, anchor, _) => (anchor, self.sequence()?),
             Event::MappingStart(_, anchor, _) => (anchor, self.mapping()?),
             Event::Alias(anchor) => {
-                let node = self.anchors.get(&anchor).cloned();
-                return node.ok_or_else(|| SyntaxError { place, message: "this alias stands inside what it names".to_owned() });
+                let Some(node) = self.anchors.get(&anchor) else {
+                    return Err(SyntaxError { place, message: "this alias stands inside what it names".to_owned() });
+                };
+                self.repeated += node.size();
+                if self.repeated > MOST_REPEATED {
+                    return Err(SyntaxError { place, message: format!("the aliases stand for more than {MOST_REPEATED} values") });
+                }
+                return Ok(node.clone());
             }
             other => return Err(SyntaxError { place, message: format!("a value was expected here, not {other:?}") }),
         };
@@ -214,6 +250,20 @@ mod tests {
         for (text, place) in [("a: 1\nb: 2\na: 3\n", "3:1"), ("a: 1\n---\nb: 2\n", "3:1"), ("a: [1\n", "1:4"), ("? [x]\n: 1\n", "1:3")] {
             assert_eq!(parse(text).unwrap_err().place.to_string(), place, "{text}: {}", parse(text).unwrap_err());
         }
+    }
+
+    #[test]
+    fn what_would_fill_the_stack_or_the_memory_is_refused() {
+        assert!(parse(&"[".repeat(100_000)).is_err());
+        assert!(parse(&format!("{}x{}", "[".repeat(200), "]".repeat(200))).unwrap_err().message.contains("levels"));
+        let bomb: String = (1..30).fold(String::new(), |text, n| text + &format!("a{n}: &a{n} [*a{0}, *a{0}, *a{0}]\n", n - 1));
+        assert!(parse(&format!("a0: &a0 x\n{bomb}")).unwrap_err().message.contains("100000 values"));
+    }
+
+    #[test]
+    fn an_empty_document_at_the_end_is_none() {
+        assert_eq!(parse("a: 1\n---\n").unwrap().entries().len(), 1);
+        assert_eq!(parse("---\na: 1\n...\n").unwrap().entries().len(), 1);
     }
 
     #[test]

@@ -15,7 +15,7 @@ use tokio::time::{Instant, sleep_until};
 use super::lines::Lines;
 
 /// How long a group has from SIGTERM to SIGKILL.
-const GRACE: Duration = Duration::from_secs(5);
+pub(super) const GRACE: Duration = Duration::from_secs(5);
 /// How long output is waited for when the shell has ended, but something in the background still holds the pipe.
 const DRAIN: Duration = Duration::from_secs(1);
 
@@ -85,6 +85,19 @@ pub enum ProcessError {
         /// What went wrong.
         source: io::Error,
     },
+    /// A program could not be started.
+    #[error("failed to start `{}` in `{}`", program.display(), path.display())]
+    Program {
+        /// The program.
+        program: PathBuf,
+        /// The directory.
+        path: PathBuf,
+        /// What went wrong.
+        source: io::Error,
+    },
+    /// It was asked to stop.
+    #[error("it was stopped")]
+    Stopped,
     /// Its output or its end could not be read. It has been killed.
     #[error("failed to {operation} a child process")]
     Watch {
@@ -187,10 +200,10 @@ fn start(command: &Command) -> Result<(tokio::process::Child, Group), ProcessErr
 ///
 /// The id stays the group's as long as it has a member. When the last is gone, the kernel may give the id away, but counts through all
 /// others first: a signal sent in the moment after the end finds nobody.
-struct Group(Pid);
+pub(super) struct Group(pub(super) Pid);
 
 impl Group {
-    fn signal(&self, signal: Signal) {
+    pub(super) fn signal(&self, signal: Signal) {
         // The only failure is that nobody is left.
         kill_process_group(self.0, signal).ok();
     }

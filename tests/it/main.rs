@@ -3,6 +3,10 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod buildspec;
+#[cfg(test)]
+mod buildspec_cases;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod engine;

@@ -4,6 +4,7 @@
 //! Include it as `#[cfg(test)] #[path = "../support/mod.rs"] mod support;`: its own tests, which say what it promises, run with yours.
 
 pub(crate) mod ministack;
+pub(crate) mod parameter_store;
 pub(crate) mod proxy;
 pub(crate) mod request;
 pub(crate) mod scene;
