@@ -145,6 +145,8 @@ mod table {
         if target == own || matches!(target, "as_text" | "crate") {
             return None;
         }
+        // What is below `execute/` belongs to `execute`.
+        let file = file.split('/').next().unwrap_or(file);
         let allowed: &[&str] = if FEATURES.contains(&own) {
             FEATURE_FILES.iter().find(|(name, _)| *name == file).map_or(FEATURE_OWN, |(_, allowed)| allowed)
         } else {
@@ -156,7 +158,7 @@ mod table {
 
     /// Is it the pure part of a feature? `scan`, `classify` and `retention` of a site hold values that plans are made of.
     fn pure(room: &str) -> bool {
-        matches!(room.split_once('/'), Some((_, "plan" | "classify" | "scan" | "retention"))) || FEATURES.contains(&room)
+        matches!(room.split_once('/'), Some((_, "plan" | "classify" | "handler" | "scan" | "retention"))) || FEATURES.contains(&room)
     }
 
     fn breaches(files: &BTreeMap<String, String>) -> Vec<String> {

@@ -10,11 +10,13 @@ mod cloudfront;
 mod ecr;
 mod ecr_repository;
 mod ecs;
+mod ecs_run;
 mod ecs_task;
 mod error;
 mod fence;
 mod kind;
 mod lambda;
+mod log_stream;
 mod s3;
 mod s3_bucket;
 mod s3_delete;
@@ -42,10 +44,12 @@ pub use cloudfront::{Distribution, Origin};
 pub use ecr::{RegistryCredentials, Repository};
 pub use ecr_repository::Manifest;
 pub use ecs::{CircuitBreaker, Cluster, Deployment, Event, Service, StoppedContainer, StoppedTask};
+pub use ecs_run::{RunTask, Task, TaskContainer};
 pub use ecs_task::{Container, TaskDefinition};
 pub use error::AwsError;
 pub use fence::{Fence, Moment};
-pub use lambda::{Function, Invocation};
+pub use lambda::{Function, FunctionCode, Invocation};
+pub use log_stream::{LogEvent, LogPage};
 pub use s3::{Condition, ListedObject, Object, ObjectHead};
 pub use s3_bucket::{Exposure, PublicAccessBlock};
 pub use s3_delete::Deleted;
@@ -90,6 +94,7 @@ struct Clients {
     ecr: aws_sdk_ecr::Client,
     ecs: aws_sdk_ecs::Client,
     lambda: aws_sdk_lambda::Client,
+    logs: aws_sdk_cloudwatchlogs::Client,
     s3: aws_sdk_s3::Client,
     /// For what the fence itself stands on.
     lock_s3: aws_sdk_s3::Client,
@@ -177,6 +182,7 @@ pub async fn connect(access: &Access) -> Result<Aws, AwsError> {
         ecr: fenced!(aws_sdk_ecr, config, fence),
         ecs: fenced!(aws_sdk_ecs, config, fence),
         lambda: fenced!(aws_sdk_lambda, config, fence),
+        logs: fenced!(aws_sdk_cloudwatchlogs, config, fence),
         lock_s3: aws_sdk_s3::Client::from_conf(s3.clone().build()),
         s3: aws_sdk_s3::Client::from_conf(s3.interceptor(fence.clone()).build()),
         fence,

@@ -6,14 +6,14 @@ use crate::model::yaml::{Node, Place};
 use crate::model::{Mask, UnitName, sensitive};
 
 use super::read::Problem;
-use super::{Config, Driver, Image, OnFailure, RiskyMigrations, SiteSource};
+use super::{Config, Image, OnFailure, SiteSource};
 
 /// Refuses a configuration that contradicts itself or names what is not there.
 pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
     names_are_unique(config, file)?;
     sites(config, file)?;
     services(config, file)?;
-    migrations(config, file)?;
+    super::check_migration::migrations(config, file)?;
     if config.policy.on_failure == OnFailure::Rollback {
         let at = place(file, &["policy", "on_failure"]);
         return Err(later(
@@ -22,7 +22,7 @@ pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
             "write `on_failure: keep`: the one that failed is rolled back in any case",
         ));
     }
-    if config.policy.risky_migrations == RiskyMigrations::Refuse {
+    if config.policy.risky_migrations == super::RiskyMigrations::Refuse {
         let at = place(file, &["policy", "risky_migrations"]);
         return Err(later(at, "refusing risky migrations", "write `risky_migrations: warn`"));
     }
@@ -34,7 +34,7 @@ pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
 }
 
 /// The place of `path`'s last key that is in the file.
-fn place(file: &Node, path: &[&str]) -> Place {
+pub(super) fn place(file: &Node, path: &[&str]) -> Place {
     let mut node = file;
     let mut place = file.place;
     for key in path {
@@ -183,36 +183,7 @@ fn waits_for_itself(config: &Config, start: &UnitName) -> bool {
     false
 }
 
-fn migrations(config: &Config, file: &Node) -> Result<(), Problem> {
-    for (name, migration) in &config.migrations {
-        let at = |key| place(file, &["migrations", name.as_str(), key]);
-        if !config.services.contains_key(&migration.from) {
-            return Err(unknown(at("from"), "service", &migration.from, config.services.keys()));
-        }
-        match migration.driver {
-            Driver::LambdaImage | Driver::LambdaZip if migration.function.is_none() => {
-                return Err(
-                    Problem::new(at(""), format!("migration `{name}` names no `function`")).hint("name the Lambda function that migrates")
-                );
-            }
-            Driver::LambdaImage if migration.zip.is_some() => {
-                return Err(
-                    Problem::new(at("zip"), "`zip` is for the driver `lambda-zip`").hint("leave it out, or name the image under `image`")
-                );
-            }
-            Driver::LambdaImage => {}
-            Driver::LambdaZip => return Err(later(at("driver"), "the driver `lambda-zip`", "use `lambda-image`")),
-            Driver::Task => return Err(later(at("driver"), "the driver `task`", "use `lambda-image`")),
-            Driver::Local => return Err(later(at("driver"), "the driver `local`", "use `lambda-image`")),
-        }
-        if migration.strategy == super::Strategy::Stop {
-            return Err(later(at("strategy"), "the strategy `stop`", "use `expand`: old and new code run on the grown schema"));
-        }
-    }
-    Ok(())
-}
-
-fn unknown<'a>(place: Place, what: &str, name: &UnitName, known: impl Iterator<Item = &'a UnitName>) -> Problem {
+pub(super) fn unknown<'a>(place: Place, what: &str, name: &UnitName, known: impl Iterator<Item = &'a UnitName>) -> Problem {
     let known: Vec<&str> = known.map(UnitName::as_str).collect();
     let near = super::read::nearest(name.as_str(), &known).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
     let problem = Problem::new(place, format!("there is no {what} `{name}`{near}"));
@@ -220,6 +191,6 @@ fn unknown<'a>(place: Place, what: &str, name: &UnitName, known: impl Iterator<I
 }
 
 /// What the configuration may say and this version does not do: refused with words, never passed over.
-fn later(place: Place, what: &str, instead: &str) -> Problem {
+pub(super) fn later(place: Place, what: &str, instead: &str) -> Problem {
     Problem::new(place, format!("{what} is not supported by this version of windlass")).hint(instead)
 }

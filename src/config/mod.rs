@@ -3,8 +3,10 @@
 //! Deliberately absent: the network. Whether a bucket is there is for preflight to find out.
 
 mod check;
+mod check_migration;
 mod image;
 mod layers;
+mod migration;
 mod read;
 mod types;
 mod words;
@@ -15,9 +17,9 @@ use std::path::{Path, PathBuf};
 use crate::model::{Exit, Failure, Mask, sensitive};
 
 pub use image::{BuildImage, Image};
+pub use migration::{Driver, Framework, Handler, Migration, Strategy, Words};
 pub use types::{
-    Config, Driver, Environment, Framework, FromImage, HeaderRule, Keep, Migration, OnFailure, Policy, RiskyMigrations, Service, Site,
-    SiteSource, SourceMaps, Strategy, schema,
+    Config, Environment, FromImage, HeaderRule, Keep, OnFailure, Policy, RiskyMigrations, Service, Site, SiteSource, SourceMaps, schema,
 };
 pub use words::{Bucket, Duration, Platform, State};
 

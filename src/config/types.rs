@@ -5,9 +5,10 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::model::{Glob, ImageUri, UnitName};
+use crate::model::{Glob, UnitName};
 
 use super::image::Image;
+use super::migration::Migration;
 use super::words::{Bucket, Duration, State};
 
 /// One application: what it is made of, and where it is released to.
@@ -215,67 +216,6 @@ pub struct Service {
     /// How long a rollout may take.
     #[serde(default = "quarter_of_an_hour")]
     pub timeout: Duration,
-}
-
-/// A migration of one database.
-#[derive(Debug, Clone, PartialEq, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Migration {
-    /// What migrates.
-    pub framework: Framework,
-    /// Where it runs.
-    pub driver: Driver,
-    /// The service whose code it migrates.
-    pub from: UnitName,
-    /// The Lambda function of the drivers `lambda-image` and `lambda-zip`.
-    #[serde(default)]
-    pub function: Option<String>,
-    /// A bundle made elsewhere, for `lambda-zip`.
-    #[serde(default)]
-    pub zip: Option<String>,
-    /// An image made elsewhere, for `lambda-image`.
-    #[serde(default)]
-    pub image: Option<ImageUri>,
-    /// Whether the old code runs while the schema changes.
-    #[serde(default)]
-    pub strategy: Strategy,
-}
-
-/// What migrates.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Framework {
-    /// `migrate --no-input`.
-    Django,
-    /// `prisma migrate deploy`.
-    Prisma,
-    /// A command, whose exit code is the verdict.
-    Command,
-}
-
-/// Where a migration runs.
-#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "kebab-case")]
-pub enum Driver {
-    /// A Lambda function that runs a container image.
-    LambdaImage,
-    /// A Lambda function that runs a zip.
-    LambdaZip,
-    /// An ECS task.
-    Task,
-    /// A command on this machine.
-    Local,
-}
-
-/// Whether the old code runs while the schema changes.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Strategy {
-    /// It does: the schema only grows.
-    #[default]
-    Expand,
-    /// It does not: the services stop first.
-    Stop,
 }
 
 /// What to do where there is a choice.

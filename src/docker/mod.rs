@@ -16,6 +16,7 @@ mod engine;
 mod engine_tests;
 mod error;
 mod extract;
+mod fetch;
 mod ignore;
 mod login;
 mod pull;
@@ -30,6 +31,7 @@ pub use dockerfile::{Base, Dockerfile, SecretMount};
 pub use engine::{Engine, connect};
 pub use error::DockerError;
 pub use extract::{Extracted, extract};
+pub use fetch::fetch;
 pub use login::{Logins, host};
 pub use push::{Credentials, Progress, push};
 

@@ -8,6 +8,7 @@
 //! PREFIX/APP/ENVIRONMENT/commits/COMMIT.json    which release a commit is that changed nothing
 //! PREFIX/APP/ENVIRONMENT/plans/ID.json          its plan, as it was executed
 //! PREFIX/APP/ENVIRONMENT/sites/SITE/ID.json     the manifest of what a release published
+//! PREFIX/APP/ENVIRONMENT/migrations/NAME.json   a database's last migration, and what is applied
 //! PREFIX/APP/ENVIRONMENT/bodies/SHA256          a file that was or will be overwritten in a site's bucket
 //! ```
 //!
@@ -17,6 +18,7 @@
 
 mod holder;
 mod lock;
+mod migration;
 mod record;
 
 use std::collections::BTreeMap;
@@ -31,6 +33,7 @@ use crate::model::{Commit, ReleaseId, Sha256, UnitName};
 
 pub use holder::{Holder, Process};
 pub use lock::{Attempt, Held, Lease, Loss};
+pub use migration::{MigrationAttempt, MigrationEnd, MigrationHistory};
 pub use record::{Live, LiveMigration, LiveService, LiveSite, Published, Ran, Record, Run};
 
 /// The state of one application in one environment.

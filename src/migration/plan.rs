@@ -1,93 +1,332 @@
-//! Which databases have to be migrated, by which function, with which image.
+//! Which databases have to be migrated, where, by what, with which code.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Migration;
+use crate::config::{Driver, Framework, Handler, Migration, Service};
 use crate::model::{ImageRef, ImageUri, Refusal, UnitName};
+
+use super::handler::Kind;
+
+/// How long a task or a command may take, unless the configuration says.
+const HOUR: Duration = Duration::from_hours(1);
 
 /// One migration.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MigrationPlan {
-    /// The Lambda function.
-    pub function: String,
+    /// What migrates.
+    pub framework: Framework,
+    /// Where it runs.
+    pub runs: Runs,
     /// The image whose migrations are applied.
     pub image: ImageRef,
-    /// Does the function run another image, so that its code is updated first? Unknown until the image is.
-    pub update_code: Option<bool>,
-    /// How long the function may take, in seconds.
+    /// The command, where it is not the framework's own.
+    pub command: Option<Vec<String>>,
+    /// Django's aliases of the databases.
+    pub databases: Vec<String>,
+    /// How long it may take, in seconds.
     pub timeout_seconds: u64,
     /// Are the migrations of this image applied already, by the record?
     pub applied: bool,
 }
 
-/// The function of a migration, as preflight finds it.
+/// Where a migration runs.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "driver", rename_all = "kebab-case")]
+pub enum Runs {
+    /// In a function of package type Image.
+    LambdaImage {
+        /// The function.
+        function: String,
+        /// The handler of windlass that is put on top of the image; `None` where the image has its own.
+        handler: Option<Kind>,
+        /// Does the function run another image, so that its code is updated first? Unknown until the image is.
+        update_code: Option<bool>,
+    },
+    /// In a task like those of a service.
+    Task {
+        /// The service's cluster.
+        cluster: String,
+        /// The service.
+        service: String,
+        /// The container of the service that gets the image.
+        container: String,
+        /// The task definition that the task's revision is made of.
+        task_definition: String,
+        /// The container that migrates.
+        migrates: String,
+    },
+    /// On this machine.
+    Local {
+        /// The directory, from the configuration's.
+        directory: String,
+        /// Variables beside those of this process.
+        env: BTreeMap<String, String>,
+    },
+}
+
+impl MigrationPlan {
+    /// Windlass's handler for the framework; `None` for a command.
+    #[must_use]
+    pub fn handler(&self) -> Option<Kind> {
+        match self.framework {
+            Framework::Django => Some(Kind::Django),
+            Framework::Prisma => Some(Kind::Prisma),
+            Framework::Command => None,
+        }
+    }
+
+    /// Where it runs, in a few words that do not change while it is brought about.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match &self.runs {
+            Runs::LambdaImage { function, .. } => format!("function {function}"),
+            Runs::Task { cluster, service, migrates, .. } => format!("task {cluster}/{service}/{migrates}"),
+            Runs::Local { directory, .. } => format!("directory {directory}"),
+        }
+    }
+
+    /// May the framework be run again without harm, because it applies what is pending and nothing else?
+    #[must_use]
+    pub fn is_repeatable(&self) -> bool {
+        self.framework != Framework::Command
+    }
+}
+
+/// What a migration runs in, as preflight finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Found {
+pub enum Found {
+    /// There is no such function.
+    NoFunction,
+    /// A function.
+    Function(FoundFunction),
+    /// There is no such service, or its cluster is not there.
+    NoService,
+    /// The task definition that a task is made of: its ARN, and its containers.
+    TaskDefinition(String, Vec<String>),
+    /// There is no such task definition.
+    NoTaskDefinition,
+    /// This machine.
+    Machine,
+}
+
+/// The function of a migration.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct FoundFunction {
     /// `Image` or `Zip`.
     pub package_type: String,
     /// The image that it runs.
     pub image: Option<String>,
     /// How long it may take.
     pub timeout: Duration,
-    /// `Active`, `Pending`, `Failed` …
-    pub state: String,
+    /// `x86_64` or `arm64`.
+    pub architecture: String,
+    /// Does its configuration say what the image runs: a handler of the application's own?
+    pub has_command: bool,
+    /// Is the code of the service such an application, without a Lambda runtime of its own?
+    pub plain_application: bool,
 }
 
 /// Draws one migration. `applied` is the image that the record says was migrated last.
 #[must_use]
-pub fn draw(function: &str, image: ImageRef, found: &Found, applied: Option<&ImageUri>) -> MigrationPlan {
+pub fn draw(migration: &Migration, service: &Service, image: ImageRef, found: &Found, applied: Option<&ImageUri>) -> MigrationPlan {
     let known = match &image {
         ImageRef::Known(uri) => Some(uri),
         ImageRef::FromStep(_) => None,
     };
+    let limit = migration.timeout.map_or(HOUR, |timeout| timeout.0);
+    let (runs, timeout) = match found {
+        Found::Function(function) => {
+            let handler = handler(migration, function);
+            // Which digest the image with the handler has is seen when it is there.
+            let update_code = known.filter(|_| handler.is_none()).map(|uri| function.image.as_deref() != Some(uri.to_string().as_str()));
+            let name = migration.function.clone().unwrap_or_default();
+            (Runs::LambdaImage { function: name, handler, update_code }, function.timeout)
+        }
+        Found::TaskDefinition(arn, _) => {
+            let runs = Runs::Task {
+                cluster: service.cluster.clone(),
+                service: service.service.clone(),
+                container: service.container.clone(),
+                task_definition: arn.clone(),
+                migrates: migration.container.clone().unwrap_or_else(|| container(migration, service, found)),
+            };
+            (runs, limit)
+        }
+        _ => (Runs::Local { directory: service.path.clone(), env: migration.env.clone() }, limit),
+    };
+    let databases = if migration.databases.is_empty() { vec!["default".to_owned()] } else { migration.databases.clone() };
     MigrationPlan {
-        function: function.to_owned(),
-        update_code: known.map(|uri| found.image.as_deref() != Some(uri.to_string().as_str())),
-        timeout_seconds: found.timeout.as_secs(),
+        framework: migration.framework,
+        runs,
+        command: migration.command.as_ref().map(crate::config::Words::argv),
+        databases,
+        timeout_seconds: timeout.as_secs(),
         applied: known.is_some() && known == applied,
         image,
     }
 }
 
+/// Windlass's handler where nothing else says what the function runs.
+fn handler(migration: &Migration, function: &FoundFunction) -> Option<Kind> {
+    let kind = match migration.framework {
+        Framework::Django => Kind::Django,
+        Framework::Prisma => Kind::Prisma,
+        Framework::Command => Kind::Command,
+    };
+    let ours = match migration.handler {
+        Some(handler) => handler == Handler::Windlass,
+        None => migration.image.is_none() && !function.has_command && (function.plain_application || migration.command.is_some()),
+    };
+    ours.then_some(kind)
+}
+
+/// The container that migrates, where none is named: the service's, or the only one of a task definition of the migration's own.
+fn container(migration: &Migration, service: &Service, found: &Found) -> String {
+    match found {
+        Found::TaskDefinition(_, containers) if migration.task_definition.is_some() && !containers.contains(&service.container) => {
+            containers.first().cloned().unwrap_or_default()
+        }
+        _ => service.container.clone(),
+    }
+}
+
+/// Where a migration runs, in a few words.
+#[must_use]
+pub fn place(migration: &Migration, service: &Service) -> String {
+    match migration.driver {
+        Driver::LambdaImage | Driver::LambdaZip => format!("function `{}`", migration.function.as_deref().unwrap_or_default()),
+        Driver::Task => format!("a task as of `{}` in cluster `{}`", service.service, service.cluster),
+        Driver::Local => "this machine".to_owned(),
+    }
+}
+
 /// Why a migration cannot run, if it cannot.
 #[must_use]
-pub fn refusal(name: &UnitName, migration: &Migration, found: Option<&Found>) -> Option<Refusal> {
+pub fn refusal(name: &UnitName, migration: &Migration, service: &Service, found: &Found) -> Option<Refusal> {
+    let refused = |what: String, cure: String| Some(Refusal::new(format!("migration `{name}`: {what}"), cure));
     let function = migration.function.as_deref().unwrap_or_default();
-    let Some(found) = found else {
-        return Some(Refusal::new(
-            format!("migration `{name}`: there is no Lambda function `{function}`"),
-            "create it (package type Image; its first image can be pushed with `windlass stage images`), or correct `function`",
-        ));
+    let (wanted, driver) = match migration.driver {
+        Driver::LambdaZip => ("Zip", "lambda-zip"),
+        _ => ("Image", "lambda-image"),
     };
-    if found.package_type != "Image" {
-        let what =
-            format!("migration `{name}`: the function `{function}` is made of a {}, and the driver is `lambda-image`", found.package_type);
-        return Some(Refusal::new(what, "make a function of package type Image: the type of a function cannot be changed"));
+    match found {
+        Found::NoFunction => {
+            let first = if wanted == "Image" { "; its first image can be pushed with `windlass stage images`" } else { "" };
+            refused(
+                format!("there is no Lambda function `{function}`"),
+                format!("create it (package type {wanted}{first}), or correct `function`"),
+            )
+        }
+        Found::Function(found) if found.package_type != wanted => refused(
+            format!("the function `{function}` is made of a {}, and the driver is `{driver}`", found.package_type),
+            format!("make a function of package type {wanted}: the type of a function cannot be changed"),
+        ),
+        Found::Function(found) => {
+            let platform = match &service.image {
+                crate::config::Image::Build(image) => Some(image.platform.to_string()),
+                crate::config::Image::Prebuilt(_) | crate::config::Image::Tag(_) => None,
+            };
+            let built_for = platform.map(|platform| if platform == "linux/arm64" { "arm64" } else { "x86_64" });
+            let other = built_for.filter(|built_for| wanted == "Image" && migration.image.is_none() && *built_for != found.architecture)?;
+            refused(
+                format!("the function `{function}` runs on {}, and the image is built for {other}", found.architecture),
+                "correct `image.platform`, or make the function anew with the other architecture".to_owned(),
+            )
+        }
+        Found::NoService => refused(
+            format!("there is no service `{}` in the cluster `{}` whose task could migrate", service.service, service.cluster),
+            "create it with its infrastructure, or correct the names".to_owned(),
+        ),
+        Found::NoTaskDefinition => refused(
+            format!("there is no task definition `{}`", migration.task_definition.as_deref().unwrap_or_default()),
+            "create it, or correct `task_definition`".to_owned(),
+        ),
+        Found::TaskDefinition(arn, containers) => {
+            let wanted = migration.container.clone().unwrap_or_else(|| container(migration, service, found));
+            (!containers.contains(&wanted)).then(|| {
+                let what = format!("migration `{name}`: `{arn}` has no container `{wanted}`");
+                Refusal::new(what, format!("name one of its containers under `container`: {}", containers.join(", ")))
+            })
+        }
+        Found::Machine => None,
     }
-    None
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn uri(digit: &str) -> ImageUri {
+        format!("host/shop/api@sha256:{}", digit.repeat(64)).parse().unwrap()
+    }
+
+    fn service() -> Service {
+        let service = serde_json::json!({"image": {"repository": "shop/api"}, "cluster": "shop", "service": "api", "container": "web"});
+        serde_json::from_value(service).unwrap()
+    }
+
+    fn migration(more: &serde_json::Value) -> Migration {
+        let mut value = serde_json::json!({"framework": "django", "driver": "lambda-image", "from": "api", "function": "f"});
+        value.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
+        serde_json::from_value(value).unwrap()
+    }
+
+    fn function() -> FoundFunction {
+        FoundFunction {
+            package_type: "Image".into(),
+            image: Some(uri("1").to_string()),
+            timeout: Duration::from_mins(1),
+            architecture: "x86_64".into(),
+            has_command: false,
+            plain_application: false,
+        }
+    }
+
     #[test]
     fn what_the_record_says_is_applied_is_not_run_again() {
-        let image = |digit: &str| -> ImageUri { format!("host/shop/api@sha256:{}", digit.repeat(64)).parse().unwrap() };
-        let found = Found {
-            package_type: "Image".into(),
-            image: Some(image("1").to_string()),
-            timeout: Duration::from_mins(1),
-            state: "Active".into(),
+        let draw = |image, applied: Option<&ImageUri>| {
+            draw(&migration(&serde_json::json!({})), &service(), image, &Found::Function(function()), applied)
         };
-        let same = draw("f", ImageRef::Known(image("1")), &found, Some(&image("1")));
-        assert_eq!((same.applied, same.update_code), (true, Some(false)));
-        let new = draw("f", ImageRef::Known(image("2")), &found, Some(&image("1")));
-        assert_eq!((new.applied, new.update_code), (false, Some(true)));
-        let unbuilt = draw("f", ImageRef::FromStep("api".parse().unwrap()), &found, Some(&image("1")));
-        assert_eq!((unbuilt.applied, unbuilt.update_code), (false, None));
-        assert!(!draw("f", ImageRef::Known(image("1")), &found, None).applied);
+        let update = |plan: &MigrationPlan| match plan.runs {
+            Runs::LambdaImage { update_code, .. } => update_code,
+            _ => None,
+        };
+        let last = uri("1");
+        let same = draw(ImageRef::Known(uri("1")), Some(&last));
+        assert_eq!((same.applied, update(&same)), (true, Some(false)));
+        let new = draw(ImageRef::Known(uri("2")), Some(&last));
+        assert_eq!((new.applied, update(&new)), (false, Some(true)));
+        let unbuilt = draw(ImageRef::FromStep("api".parse().unwrap()), Some(&last));
+        assert_eq!((unbuilt.applied, update(&unbuilt)), (false, None));
+        assert!(!draw(ImageRef::Known(uri("1")), None).applied);
+    }
+
+    #[test]
+    fn windlass_brings_its_handler_where_nobody_else_does() {
+        let ours = |more: serde_json::Value, function: FoundFunction| handler(&migration(&more), &function).is_some();
+        let plain = FoundFunction { plain_application: true, ..function() };
+        assert!(ours(serde_json::json!({}), plain.clone()));
+        assert!(!ours(serde_json::json!({}), function()), "an image that brings its own runtime");
+        assert!(!ours(serde_json::json!({}), FoundFunction { has_command: true, ..plain.clone() }), "the function names its handler");
+        assert!(!ours(serde_json::json!({"handler": "own"}), plain.clone()));
+        assert!(ours(serde_json::json!({"handler": "windlass"}), FoundFunction { has_command: true, ..plain }));
+    }
+
+    #[test]
+    fn what_cannot_migrate_is_refused_with_words() {
+        let refuse = |more: serde_json::Value, found| {
+            refusal(&"main".parse().unwrap(), &migration(&more), &service(), &found).map(|refusal| refusal.what)
+        };
+        assert!(refuse(serde_json::json!({}), Found::NoFunction).unwrap().contains("no Lambda function `f`"));
+        let zip = FoundFunction { package_type: "Zip".into(), ..function() };
+        assert!(refuse(serde_json::json!({}), Found::Function(zip)).unwrap().contains("made of a Zip"));
+        let arm = FoundFunction { architecture: "arm64".into(), ..function() };
+        assert!(refuse(serde_json::json!({}), Found::Function(arm)).unwrap().contains("runs on arm64"));
+        let task = Found::TaskDefinition("arn".into(), vec!["other".into()]);
+        assert!(refuse(serde_json::json!({"driver": "task"}), task).unwrap().contains("no container `web`"));
+        assert_eq!(refuse(serde_json::json!({}), Found::Function(function())), None);
     }
 }

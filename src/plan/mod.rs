@@ -141,8 +141,8 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
         .map(|(name, found)| {
             let migration = &config.migrations[name];
             let image = migration.image.clone().map_or_else(|| reference(&migration.from), ImageRef::Known);
-            let function = migration.function.as_deref().unwrap_or_default();
-            (name.clone(), migration::plan::draw(function, image, found, observed.migrated.get(name)))
+            let service = &config.services[&migration.from];
+            (name.clone(), migration::plan::draw(migration, service, image, found, observed.migrated.get(name)))
         })
         .collect();
     let services = observed

@@ -156,11 +156,11 @@ pub(super) async fn look(request: &Request, aws: &Aws, account: &str, scope: &Sc
     }
     for name in &scope.migrations {
         let migration = &config.migrations[name];
-        let id = migration.function.as_deref().unwrap_or_default();
-        let function = migration::observe::function(aws, id).await?;
-        let refusal = migration::plan::refusal(name, migration, function.as_ref());
-        found.findings.push(Finding { what: format!("migration `{name}`: function `{id}`"), refusal });
-        found.functions.extend(function.map(|function| (name.clone(), function)));
+        let service = &config.services[&migration.from];
+        let state = migration::observe::found(aws, &request.project.root, migration, service).await?;
+        let refusal = migration::plan::refusal(name, migration, service, &state);
+        found.findings.push(Finding { what: format!("migration `{name}`: {}", migration::plan::place(migration, service)), refusal });
+        found.functions.insert(name.clone(), state);
     }
     let services = scope.services.iter().map(|name| service::observe::service(aws, name, &config.services[name]));
     for (name, state) in scope.services.iter().zip(try_join_all(services).await?) {

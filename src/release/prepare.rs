@@ -1,6 +1,7 @@
 //! From a request to a plan: connect, look, build, look closer, draw.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use futures_util::future::try_join_all;
@@ -32,6 +33,8 @@ pub struct World {
     pub(super) built: BTreeSet<UnitName>,
     pub(super) probe: probe::Client,
     pub(super) root: PathBuf,
+    /// The variables of this process, for what runs on this machine.
+    pub(super) environment: Vec<(OsString, OsString)>,
     /// Who runs this; `None` where there is nothing to do.
     pub(super) caller: Option<String>,
     /// The entity tags of what `assets` has uploaded, by site.
@@ -47,7 +50,19 @@ impl World {
         let probe =
             probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
         let root = request.project.root.clone();
-        Ok(Self { aws, journal, live, record: None, engine: None, built: BTreeSet::new(), probe, root, caller, etags: Etags::new() })
+        Ok(Self {
+            aws,
+            journal,
+            live,
+            record: None,
+            engine: None,
+            built: BTreeSet::new(),
+            probe,
+            root,
+            environment: request.environment.clone(),
+            caller,
+            etags: Etags::new(),
+        })
     }
 
     /// Keeps what a later `publish` on another machine writes into the manifest.
@@ -218,8 +233,9 @@ pub(super) async fn prepare(
     };
     let probe =
         probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
+    let environment = request.environment.clone();
     let caller = identity.map(|identity| identity.arn);
-    Ok((World { aws, journal, live, record, engine, built: taken.built, probe, root, caller, etags }, plan))
+    Ok((World { aws, journal, live, record, engine, built: taken.built, probe, root, environment, caller, etags }, plan))
 }
 
 fn account_of(identity: Option<&crate::aws::Identity>) -> &str {

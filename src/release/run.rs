@@ -259,7 +259,7 @@ fn intent(plan: &Plan) -> Result<Sha256, Failure> {
             (name, &site.manifest.place, files)
         })
         .collect();
-    let migrations: Vec<_> = plan.migrations.iter().map(|(name, migration)| (name, &migration.function, image(&migration.image))).collect();
+    let migrations: Vec<_> = plan.migrations.iter().map(|(name, migration)| (name, migration.place(), image(&migration.image))).collect();
     let services: Vec<_> = plan
         .services
         .iter()

@@ -33,7 +33,10 @@ pub(super) fn scope(config: &Config, units: &[UnitName], stages: &[Stage]) -> Re
         scope.sites = config.sites.keys().filter(|name| chosen(name)).cloned().collect();
     }
     if has(&[Stage::Migrations]) {
-        let with_its_service = config.migrations.iter().filter(|(name, migration)| chosen(name) || chosen(&migration.from));
+        let with_its_service = config
+            .migrations
+            .iter()
+            .filter(|(name, migration)| chosen(name) || chosen(&migration.from) || migration.services.iter().any(chosen));
         scope.migrations = with_its_service.map(|(name, _)| name.clone()).collect();
     }
     if has(&[Stage::Services]) {

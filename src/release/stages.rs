@@ -85,10 +85,17 @@ fn resolve(reference: &ImageRef, record: &Record) -> Result<ImageUri, Failure> {
 
 async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
     let todo: Vec<_> = plan.migrations.iter().filter(|(_, migration)| !migration.applied).collect();
-    let aws = &world.aws;
+    let run = migration::execute::Run {
+        aws: &world.aws,
+        journal: world.journal.as_ref(),
+        release: &record.release,
+        root: &world.root,
+        environment: &world.environment,
+        events,
+    };
     let all = todo.iter().map(|(name, migration)| async move {
         let image = resolve(&migration.image, record)?;
-        migration::execute::migrate(aws, &record.release, name, migration, &image, events).await?;
+        migration::execute::migrate(run, name, migration, &image).await?;
         Ok(((*name).clone(), image))
     });
     let mut failure = None;

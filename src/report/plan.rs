@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::image::plan::BuildPlan;
+use crate::migration::plan::Runs;
 use crate::model::{Authority, ImageRef, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::plan::Action;
@@ -178,14 +179,19 @@ fn image(reference: &ImageRef) -> String {
 
 fn migrations(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (name, migration) in plan.migrations.iter().filter(|(_, migration)| !migration.applied) {
-        let update = if migration.update_code == Some(false) { "" } else { "update and " };
-        writeln!(
-            out,
-            "  {name}: {update}invoke {} with {}, at most {} s",
-            migration.function,
-            image(&migration.image),
-            migration.timeout_seconds
-        )?;
+        let image = image(&migration.image);
+        let does = match &migration.runs {
+            Runs::LambdaImage { function, handler: Some(_), .. } => {
+                format!("put windlass's handler on {image}, update and invoke {function}")
+            }
+            Runs::LambdaImage { function, update_code, .. } => {
+                let update = if *update_code == Some(false) { "" } else { "update and " };
+                format!("{update}invoke {function} with {image}")
+            }
+            Runs::Task { cluster, service, migrates, .. } => format!("run {migrates} of {image} in a task as of {cluster}/{service}"),
+            Runs::Local { directory, .. } => format!("run in {directory} on this machine"),
+        };
+        writeln!(out, "  {name}: {does}, at most {} s", migration.timeout_seconds)?;
     }
     Ok(())
 }

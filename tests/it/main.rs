@@ -15,6 +15,8 @@ mod from_image;
 #[cfg(test)]
 mod lock;
 #[cfg(test)]
+mod migration;
+#[cfg(test)]
 mod preflight;
 #[cfg(test)]
 mod release;

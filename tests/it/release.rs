@@ -140,7 +140,7 @@ async fn a_migration_that_leaves_something_pending_has_failed() {
     assert_snapshot!(shop.error(&failed), @r"
     error: migration `main` did not apply everything
        still pending: items.0002_first_stock
-    hint: no service was rolled and no site published; read the function's log
+    hint: no service was rolled and no site published: the old version serves; it said that it succeeded and has not migrated: see its log; is its engine there, does it look at the right database and directory?
     ");
     assert_eq!(times(&shop, "ecs:UpdateService"), 0);
 }
@@ -151,9 +151,9 @@ async fn a_lost_answer_is_an_unknown_outcome_and_no_second_invocation() {
     shop.proxy.fail_next(is_invoke, 1, Fault::LoseAnswer);
     let unknown = shop.run(&["release"]).expect(24);
     assert_snapshot!(shop.error(&unknown), @r"
-    error: migration `main`: invoking the function `release-lost` failed
-       lambda:InvokeFunction release-lost: connection closed before message completed
-    hint: the function may have migrated: it is not invoked again by itself; read its log (/aws/lambda/release-lost), then run the same command again
+    error: migration `main`: what came of it is not known
+       lambda:InvokeFunction release-lost: connection closed before message completed; its log does not say how it ended
+    hint: it may have migrated: it is not run again by itself, and no service was rolled; read its log (/aws/lambda/release-lost), then run the same command again
     ");
     assert_eq!((times(&shop, "lambda:Invoke"), times(&shop, "ecs:UpdateService")), (1, 0));
     assert!(shop.body("index.html").await.is_none());

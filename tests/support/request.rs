@@ -67,7 +67,7 @@ fn service(authorization: &str) -> Option<String> {
 }
 
 fn reads(action: &str) -> bool {
-    ["Get", "Describe", "List", "BatchGet", "BatchCheck"].iter().any(|prefix| action.starts_with(prefix))
+    ["Get", "Describe", "List", "BatchGet", "BatchCheck", "Filter"].iter().any(|prefix| action.starts_with(prefix))
 }
 
 fn form_action(body: &str) -> Option<&str> {
@@ -99,6 +99,7 @@ fn s3(method: &str, path: &str, query: &str, copies: bool) -> &'static str {
 fn lambda(method: &str, path: &str) -> &'static str {
     match (method, path.rsplit('/').next().unwrap_or_default()) {
         ("POST", "invocations") => "Invoke",
+        ("POST", "versions") => "PublishVersion",
         ("PUT", "code") => "UpdateFunctionCode",
         ("PUT", "configuration") => "UpdateFunctionConfiguration",
         ("GET", "configuration") => "GetFunctionConfiguration",

@@ -36,7 +36,7 @@ async fn a_proxy_passes_everything_on_and_tells_writes_from_reads() {
     aws.function("support-none").await.unwrap();
     aws.distribution("ENONE").await.unwrap();
     aws.create_invalidation("ENONE", "r", &["/*".to_owned()]).await.unwrap_err();
-    aws.invoke("support-none", serde_json::json!({}), Duration::from_secs(1)).await.unwrap_err();
+    aws.invoke("support-none", None, &serde_json::json!({}), Duration::from_secs(1)).await.unwrap_err();
     let operations: Vec<_> = proxy.requests().into_iter().map(|request| request.operation).collect();
     assert_eq!(
         operations,
@@ -84,7 +84,7 @@ async fn a_fault_happens_as_often_as_it_is_ordered_and_looks_like_the_real_one()
     assert!(denied.is_denied(), "{denied}");
 
     proxy.fail_next(|request| request.operation == "lambda:Invoke", 1, Fault::Refuse);
-    let refused = aws.invoke("f", serde_json::json!({}), Duration::from_secs(1)).await.unwrap_err();
+    let refused = aws.invoke("f", None, &serde_json::json!({}), Duration::from_secs(1)).await.unwrap_err();
     assert!(refused.is_answer_lost(), "{refused}");
 
     // The first attempt has written; the second, which the SDK makes by itself, therefore fails.

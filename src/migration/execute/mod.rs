@@ -1,0 +1,347 @@
+//! Runs one migration, and says what came of it.
+//!
+//! An attempt is written down before it begins. One that was cut off, by a lost answer or because windlass was killed, is never
+//! repeated before it is known what came of it.
+
+mod derive;
+mod follow;
+mod lambda;
+mod local;
+mod task;
+
+use std::ffi::OsString;
+use std::path::Path;
+use std::time::Duration;
+
+use time::OffsetDateTime;
+
+use crate::aws::Aws;
+use crate::event::{Events, Outcome, Step};
+use crate::journal::{Journal, JournalError, MigrationAttempt, MigrationEnd, MigrationHistory};
+use crate::model::{Exit, Failure, ImageUri, ReleaseId, Stage, UnitName};
+
+use super::plan::{MigrationPlan, Runs};
+use super::verdict::{self, Answer, Kind, Trouble};
+
+/// What a failed migration leaves of everything else.
+const NOT_ROLLED: &str = "no service was rolled and no site published: the old version serves";
+
+/// For how long another migration of the same database is waited for, in seconds; half of what the migration may take, if that is less.
+const PATIENCE: u64 = 300;
+
+/// What every migration of a release has in common.
+#[derive(Debug, Clone, Copy)]
+pub struct Run<'a> {
+    /// AWS.
+    pub aws: &'a Aws,
+    /// The state, if there is one.
+    pub journal: Option<&'a Journal>,
+    /// The release.
+    pub release: &'a ReleaseId,
+    /// The configuration's directory.
+    pub root: &'a Path,
+    /// The variables of this process.
+    pub environment: &'a [(OsString, OsString)],
+    /// Where events go.
+    pub events: &'a Events,
+}
+
+/// One migration of a run.
+#[derive(Debug, Clone, Copy)]
+struct One<'a> {
+    run: Run<'a>,
+    name: &'a UnitName,
+    plan: &'a MigrationPlan,
+    image: &'a ImageUri,
+}
+
+/// What an attempt came to, or what is known of it.
+#[derive(Debug)]
+enum Came {
+    /// It has answered well, and nothing is pending.
+    Done(Answer),
+    /// It has failed.
+    Failed(Trouble),
+    /// It was refused before it began.
+    NotBegun(Failure),
+    /// Its answer was lost: it may run, or have run.
+    Lost(String),
+}
+
+/// What is found out about an attempt that was cut off.
+#[derive(Debug)]
+enum Found {
+    Done(Answer),
+    Failed(Trouble),
+    /// It is over, and its migrations are not all applied: it never came to its end.
+    Unfinished,
+    /// Nobody can tell, for this reason.
+    Unknown(String),
+}
+
+/// What migrates, ready to do it.
+enum Target {
+    Function(lambda::Target),
+    Task(task::Target),
+    Local(local::Target),
+}
+
+/// Migrates with `image`.
+///
+/// # Errors
+/// [`Exit::Migration`] when it failed, [`Exit::MigrationUnknown`] when nobody can tell what came of it. No service has rolled.
+pub async fn migrate(run: Run<'_>, name: &UnitName, plan: &MigrationPlan, image: &ImageUri) -> Result<(), Failure> {
+    let one = One { run, name, plan, image };
+    let target = match &plan.runs {
+        Runs::LambdaImage { function, handler, .. } => Target::Function(lambda::prepare(&one, function, *handler).await?),
+        Runs::Task { .. } => Target::Task(task::prepare(&one).await?),
+        Runs::Local { directory, env } => Target::Local(local::prepare(&one, directory, env)?),
+    };
+    let mut history = match run.journal {
+        Some(journal) => journal.migration(name).await.map_err(|error| one.unreadable(error))?,
+        None => MigrationHistory::default(),
+    };
+    let step = Step::of(Stage::Migrations, name, "migrate");
+    run.events.step(step.clone(), one.bring(&target, &mut history, &step)).await
+}
+
+impl One<'_> {
+    /// Finds out what came of an attempt that was cut off, and migrates if that is still to be done.
+    async fn bring(&self, target: &Target, history: &mut MigrationHistory, step: &Step) -> Result<((), Outcome, String), Failure> {
+        if let Some(attempt) = history.last.clone().filter(|attempt| attempt.ended.is_none())
+            && let Some(answer) = self.cut_off(target, &attempt, history, step).await?
+        {
+            return Ok(described(&answer, true));
+        }
+        let now = OffsetDateTime::now_utc();
+        history.attempts += 1;
+        let mut attempt = MigrationAttempt {
+            mark: format!("{}/{}/{}", self.run.release, self.name, history.attempts),
+            release: self.run.release.clone(),
+            image: self.image.clone(),
+            started: now,
+            deadline: now + Duration::from_secs(self.plan.timeout_seconds) + Duration::from_secs(30),
+            runs: target.runs(),
+            ended: None,
+        };
+        self.remember(history, &attempt).await?;
+        let came = match target {
+            Target::Function(function) => function.invoke(self, &attempt, step).await,
+            Target::Local(local) => local.run(self, &attempt, step).await,
+            Target::Task(task) => match task.start(self, &attempt).await {
+                Ok(arn) => {
+                    attempt.runs = Some(arn.clone());
+                    self.remember(history, &attempt).await?;
+                    task.follow(self, &attempt, &arn, step).await
+                }
+                Err(came) => came,
+            },
+        };
+        let came = match came {
+            Came::Lost(cause) => {
+                self.run
+                    .events
+                    .note(format!("{}: the answer was lost ({cause}); it is not invoked again: looking for what came of it", self.name));
+                match self.find_out(target, &attempt, step).await {
+                    Found::Done(answer) => Came::Done(answer),
+                    Found::Failed(trouble) => Came::Failed(trouble),
+                    Found::Unfinished => Came::Failed(unfinished()),
+                    Found::Unknown(why) => return Err(self.unknown(target, &format!("{cause}; {why}"))),
+                }
+            }
+            came => came,
+        };
+        let came = match came {
+            Came::Done(answer) => self.checked(target, answer, step).await,
+            came => came,
+        };
+        let end = match &came {
+            Came::Done(_) => MigrationEnd::Done,
+            Came::NotBegun(_) => MigrationEnd::NotBegun,
+            _ => MigrationEnd::Failed,
+        };
+        if let Came::Done(answer) = &came {
+            learn(history, answer, target);
+        }
+        self.remember(history, &MigrationAttempt { ended: Some(end), ..attempt }).await?;
+        match came {
+            Came::Done(answer) => Ok(described(&answer, false)),
+            Came::Failed(trouble) => Err(self.failed(target, &trouble)),
+            Came::NotBegun(failure) => Err(failure),
+            Came::Lost(cause) => Err(self.unknown(target, &cause)),
+        }
+    }
+
+    /// What came of an attempt of an earlier run that was cut off. `None` where there has to be another one.
+    async fn cut_off(
+        &self,
+        target: &Target,
+        attempt: &MigrationAttempt,
+        history: &mut MigrationHistory,
+        step: &Step,
+    ) -> Result<Option<Answer>, Failure> {
+        let events = self.run.events;
+        events.note(format!("{}: the migration of {} was cut off; looking for what came of it", self.name, attempt.release));
+        let (end, answer) = match self.find_out(target, attempt, step).await {
+            Found::Done(answer) => (MigrationEnd::Done, Some(answer)),
+            Found::Failed(trouble) => {
+                events.note(format!("{}: it failed: {}", self.name, events.masked(&trouble.said)));
+                (MigrationEnd::Failed, None)
+            }
+            Found::Unfinished => (MigrationEnd::Failed, None),
+            Found::Unknown(why) if self.plan.is_repeatable() => {
+                events.note(format!(
+                    "{}: what came of it is not known ({why}); {} applies only what is pending",
+                    self.name, self.plan.framework
+                ));
+                return Ok(None);
+            }
+            Found::Unknown(why) => return Err(self.unknown(target, &why)),
+        };
+        if let Some(answer) = &answer {
+            learn(history, answer, target);
+        }
+        self.remember(history, &MigrationAttempt { ended: Some(end), ..attempt.clone() }).await?;
+        // What another image has applied says nothing of this one's.
+        Ok(answer.filter(|_| attempt.image == *self.image))
+    }
+
+    async fn find_out(&self, target: &Target, attempt: &MigrationAttempt, step: &Step) -> Found {
+        match target {
+            Target::Function(function) => function.find_out(self, attempt, step).await,
+            Target::Task(task) => task.find_out(self, attempt, step).await,
+            Target::Local(local) => local.find_out(self).await,
+        }
+    }
+
+    /// Asks independently whether anything is pending, where the handler can be asked without harm.
+    async fn checked(&self, target: &Target, answer: Answer, step: &Step) -> Came {
+        let Target::Function(function) = target else { return Came::Done(answer) };
+        if answer.protocol == 0 || answer.pending.is_none() {
+            return Came::Done(answer);
+        }
+        match function.state(self).await {
+            Ok(state) => match verdict::complete(Answer { applied: answer.applied.clone(), ..state }) {
+                Ok(state) => Came::Done(Answer { protocol: answer.protocol, ..state }),
+                Err(trouble) => Came::Failed(trouble),
+            },
+            Err(why) => {
+                self.run.events.output(step, &format!("(asking again what is pending failed: {why}; its own answer holds)"));
+                Came::Done(answer)
+            }
+        }
+    }
+
+    async fn remember(&self, history: &mut MigrationHistory, attempt: &MigrationAttempt) -> Result<(), Failure> {
+        history.last = Some(attempt.clone());
+        let Some(journal) = self.run.journal else { return Ok(()) };
+        let before = attempt.ended.is_none();
+        journal.set_migration(self.name, history).await.map_err(|error| {
+            let (exit, so_far) = if before {
+                (Exit::Migration, "nothing was migrated, and no service was rolled")
+            } else {
+                (Exit::Bug, "the migration is over, and the state does not say so")
+            };
+            let failure = Failure::new(exit, format!("migration `{}`: writing its state failed", self.name)).because(error);
+            failure.hint(format!("{so_far}; allow `s3:PutObject` on the state's prefix, and run the same command again"))
+        })
+    }
+
+    fn unreadable(&self, error: JournalError) -> Failure {
+        let failure = Failure::new(Exit::Migration, format!("migration `{}`: reading its state failed", self.name)).because(error);
+        failure.hint("nothing was migrated; allow `s3:GetObject` on the state's prefix, and run the same command again")
+    }
+
+    fn failed(&self, target: &Target, trouble: &Trouble) -> Failure {
+        let what = match trouble.kind {
+            Kind::NothingApplied => format!("migration `{}` did not apply everything", self.name),
+            _ => format!("migration `{}` failed", self.name),
+        };
+        let said = self.run.events.masked(&trouble.said);
+        let failure = Failure::new(if trouble.kind == Kind::Busy { Exit::Locked } else { Exit::Migration }, what);
+        let because = if trouble.kind == Kind::NothingApplied { said } else { format!("{} {said}", target.answered()) };
+        failure.because(because).hint(format!("{NOT_ROLLED}; {}", trouble.remedy()))
+    }
+
+    fn unknown(&self, target: &Target, why: &str) -> Failure {
+        let failure = Failure::new(Exit::MigrationUnknown, format!("migration `{}`: what came of it is not known", self.name));
+        let failure = failure.because(self.run.events.masked(why));
+        let again = match self.run.journal.filter(|_| !self.plan.is_repeatable()) {
+            Some(journal) => format!("where it has to run again, remove {} first", journal.migration_place(self.name)),
+            None => "then run the same command again".to_owned(),
+        };
+        failure.hint(format!(
+            "it may have migrated: it is not run again by itself, and no service was rolled; read its log ({}), {again}",
+            target.log_place()
+        ))
+    }
+
+    /// What a handler of windlass is asked.
+    fn event(&self, action: &str, mark: &str) -> serde_json::Value {
+        let patience = PATIENCE.min(self.plan.timeout_seconds / 2);
+        let mut event = serde_json::json!({
+            "action": action, "release": self.run.release, "mark": mark, "databases": self.plan.databases, "patience": patience,
+        });
+        if let (Some(command), Some(event)) = (&self.plan.command, event.as_object_mut()) {
+            event.insert("command".to_owned(), serde_json::json!(command));
+        }
+        event
+    }
+}
+
+impl Target {
+    /// The version or the like that is written down with an attempt.
+    fn runs(&self) -> Option<String> {
+        match self {
+            Self::Function(function) => function.version.clone(),
+            _ => None,
+        }
+    }
+
+    fn answered(&self) -> String {
+        match self {
+            Self::Function(function) => format!("the function `{}` answered", function.name),
+            Self::Task(_) => "the task ended with".to_owned(),
+            Self::Local(_) => "the command ended with".to_owned(),
+        }
+    }
+
+    fn log_place(&self) -> String {
+        match self {
+            Self::Function(function) => function.log_group.clone(),
+            Self::Task(task) => task.log_place(),
+            Self::Local(_) => "the lines above".to_owned(),
+        }
+    }
+}
+
+/// Keeps what an answer has told of the database.
+fn learn(history: &mut MigrationHistory, answer: &Answer, target: &Target) {
+    if let Some(all) = &answer.all_applied {
+        history.applied = Some(all.clone());
+    } else if let Some(applied) = &answer.applied {
+        let known = history.applied.get_or_insert_default();
+        known.extend(applied.iter().filter(|name| !name.is_empty()).cloned());
+        known.sort();
+        known.dedup();
+    }
+    history.asked = match target {
+        Target::Function(function) if answer.protocol > 0 => Some(function.code.clone()),
+        _ => None,
+    };
+}
+
+fn unfinished() -> Trouble {
+    Trouble { kind: Kind::Died, said: "it did not come to its end, and its migrations are not all applied".to_owned() }
+}
+
+/// What is said of a migration that has succeeded.
+fn described(answer: &Answer, found: bool) -> ((), Outcome, String) {
+    let found = if found { "the earlier run had done it: " } else { "" };
+    match answer.applied.as_deref() {
+        Some([]) if found.is_empty() => ((), Outcome::Unchanged, "nothing was pending".to_owned()),
+        Some([]) => ((), Outcome::Unchanged, format!("{found}nothing is pending")),
+        Some(applied) => ((), Outcome::Done, format!("{found}applied {}", applied.join(", "))),
+        None => ((), Outcome::Done, format!("{found}it succeeded")),
+    }
+}

@@ -1,0 +1,207 @@
+//! Migrations without a container: what a function's answer means, which failures are told apart, and what is done when the answer is lost.
+
+use insta::assert_snapshot;
+use serde_json::{Value, json};
+
+use crate::shop::Shop;
+use crate::support::proxy::Fault;
+use crate::support::request::Recorded;
+use crate::support::scene::Outcome;
+
+fn answers(body: &Value) -> Fault {
+    Fault::Answer { status: 200, headers: vec![], body: body.to_string() }
+}
+
+/// What Lambda answers when the function fails: <https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html>.
+fn fails(kind: &str, message: &str) -> Fault {
+    let body = json!({ "errorType": kind, "errorMessage": message });
+    Fault::Answer { status: 200, headers: vec![("x-amz-function-error", "Unhandled".to_owned())], body: body.to_string() }
+}
+
+fn invokes(request: &Recorded) -> bool {
+    request.operation == "lambda:Invoke"
+}
+
+fn times(shop: &Shop, operation: &str) -> usize {
+    shop.proxy.requests().iter().filter(|request| request.operation == operation).count()
+}
+
+async fn pushed(name: &str) -> Shop {
+    let shop = Shop::whole(name).await;
+    shop.push_image().await;
+    shop
+}
+
+/// A run in which the function fails, and no service rolls.
+fn failed(shop: &Shop, fault: Fault, exit: i32) -> String {
+    shop.proxy.fail_next(invokes, 1, fault);
+    let outcome = shop.run(&["release", "api"]).expect(exit);
+    assert_eq!((times(shop, "lambda:Invoke"), times(shop, "ecs:UpdateService"), shop.proxy.faults_left()), (1, 0, 0));
+    shop.error(&outcome)
+}
+
+#[tokio::test]
+async fn failures_are_told_apart_each_with_its_remedy() {
+    let shop = pushed("migration-kinds").await;
+    let mut said = String::new();
+    for (kind, message) in [
+        ("Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 900.00 seconds"),
+        ("Runtime.ExitError", "RequestId: 1 Error: Runtime exited with error: signal: killed"),
+        ("Runtime.ExitError", "RequestId: 1 Error: Runtime exited with error: exit status 1"),
+        ("Runtime.ImportModuleError", "Unable to import module 'migration_lambda': No module named 'django'"),
+        ("OperationalError", "connection failed: FATAL:  password authentication failed for user \"shop\""),
+        ("OperationalError", "could not translate host name \"db\" to address"),
+        ("OperationalError", "connection failed: FATAL:  database \"shop\" does not exist"),
+        ("ProgrammingError", "permission denied for schema public"),
+        ("P1002", "The database server was reached but timed out: timed out trying to acquire a postgres advisory lock"),
+        ("Error", "P3009: migrate found failed migrations in the target database"),
+        ("InconsistentMigrationHistory", "Migration a.0002 is applied before its dependency a.0001"),
+        ("CommandError", "Conflicting migrations detected; multiple leaf nodes in the migration graph"),
+        ("ProgrammingError", "column price does not exist"),
+    ] {
+        let error = failed(&shop, fails(kind, message), 23);
+        said += error.split_once('\n').unwrap().1;
+        said.push('\n');
+    }
+    assert_snapshot!(said);
+}
+
+#[tokio::test]
+async fn a_success_that_tells_of_a_failure_is_one() {
+    let shop = pushed("migration-payload").await;
+    for body in [
+        json!({ "statusCode": 500, "body": "boom" }),
+        json!({ "success": false, "error": "no" }),
+        json!({ "exit_code": null }),
+        json!({ "exit": 1 }),
+        json!({ "errorType": "E", "errorMessage": "m" }),
+        json!({ "applied": [], "pending": ["items.0003_item_stock"] }),
+    ] {
+        let error = failed(&shop, answers(&body), 23);
+        assert!(error.starts_with("error: migration `main` "), "{error}");
+    }
+    let error = failed(&shop, answers(&json!({ "applied": [], "pending": ["items.0003_item_stock"] })), 23);
+    assert_snapshot!(error, @r"
+    error: migration `main` did not apply everything
+       still pending: items.0003_item_stock
+    hint: no service was rolled and no site published: the old version serves; it said that it succeeded and has not migrated: see its log; is its engine there, does it look at the right database and directory?
+    ");
+}
+
+#[tokio::test]
+async fn a_version_is_published_and_that_version_is_invoked() {
+    let shop = pushed("migration-version").await;
+    shop.proxy.fail_next(invokes, 1, answers(&json!({ "applied": [] })));
+    shop.run(&["release", "api"]).expect(0);
+    let writes: Vec<Recorded> = shop.proxy.writes().into_iter().filter(|request| request.operation.starts_with("lambda:")).collect();
+    let operations: Vec<&str> = writes.iter().map(|request| request.operation.as_str()).collect();
+    assert_eq!(operations, ["lambda:UpdateFunctionCode", "lambda:PublishVersion", "lambda:Invoke"]);
+    assert_eq!(writes[2].query, "Qualifier=1");
+    let event: Value = serde_json::from_str(&writes[2].body).unwrap();
+    assert_eq!(event["action"], "migrate");
+    assert!(event["mark"].as_str().unwrap().ends_with("/main/1"), "{event}");
+}
+
+#[tokio::test]
+async fn what_was_refused_before_it_ran_is_tried_again() {
+    let shop = pushed("migration-refused").await;
+    // "429: The request throughput limit was exceeded": https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
+    shop.proxy.fail_next(invokes, 1, Fault::json(429, "TooManyRequestsException", "Rate Exceeded."));
+    // "409: The resource already exists, or another operation is in progress."
+    shop.proxy.fail_next(invokes, 1, Fault::json(409, "ResourceConflictException", "The function is being updated."));
+    shop.proxy.fail_next(invokes, 1, answers(&json!({ "applied": ["items.0001_initial"] })));
+    let outcome = shop.run(&["release", "api"]).expect(0);
+    assert_eq!((times(&shop, "lambda:Invoke"), shop.proxy.faults_left()), (3, 0));
+    assert!(outcome.stderr.contains("Lambda had no room for the migration"), "{}", outcome.stderr);
+}
+
+#[tokio::test]
+async fn what_lambda_may_not_do_is_no_unknown_outcome() {
+    let shop = pushed("migration-denied").await;
+    let denied = Fault::json(403, "AccessDeniedException", "User is not authorized to perform: lambda:InvokeFunction");
+    let error = failed(&shop, denied, 23);
+    assert_snapshot!(error, @r"
+    error: migration `main`: invoking the function `migration-denied` failed
+       lambda:InvokeFunction migration-denied: AccessDeniedException: User is not authorized to perform: lambda:InvokeFunction
+    hint: nothing was migrated; no service was rolled and no site published: the old version serves; the credentials need `lambda:InvokeFunction` on migration-denied
+    ");
+}
+
+/// The log of a function whose answer was lost, as its handler and Lambda write it.
+fn log(shop: &Shop, last: &'static str) {
+    let found = |request: &Recorded| request.operation == "logs:FilterLogEvents";
+    shop.proxy.fail_next(
+        found,
+        9,
+        Fault::Rewrite(Box::new(|_, _| (200, json!({ "events": [{ "logStreamName": "s", "message": "x" }] }).to_string()))),
+    );
+    let mark = std::sync::Arc::new(std::sync::Mutex::new(String::new()));
+    let seen = std::sync::Arc::clone(&mark);
+    let note = move |request: &Recorded| {
+        if invokes(request) {
+            let event: Value = serde_json::from_str(&request.body).unwrap();
+            *seen.lock().unwrap() = event["mark"].as_str().unwrap().to_owned();
+        }
+        invokes(request)
+    };
+    shop.proxy.fail_next(note, 1, Fault::LoseAnswer);
+    let page = |request: &Recorded| request.operation == "logs:GetLogEvents";
+    let answer = move |_: u16, _: String| {
+        let mark = mark.lock().unwrap();
+        let start = format!("windlass-start {}", json!({ "mark": *mark, "request": "r1" }));
+        let last = last.replace("MARK", &mark);
+        let events: Vec<Value> =
+            [&start, "Applying items.0001_initial... OK", &last].iter().map(|line| json!({ "message": line })).collect();
+        (200, json!({ "events": events, "nextForwardToken": "f/1" }).to_string())
+    };
+    shop.proxy.fail_next(page, 9, Fault::Rewrite(Box::new(answer)));
+}
+
+fn lost(shop: &Shop, exit: i32) -> Outcome {
+    let outcome = shop.run(&["release", "api"]).expect(exit);
+    assert_eq!(times(shop, "lambda:Invoke"), 1, "{}", outcome.stderr);
+    outcome
+}
+
+#[tokio::test]
+async fn a_lost_answer_is_found_in_the_log() {
+    let shop = pushed("migration-log").await;
+    log(&shop, r#"windlass-end {"mark": "MARK", "answer": {"protocol": 0, "applied": ["items.0001_initial"], "pending": []}}"#);
+    let outcome = lost(&shop, 0);
+    assert!(outcome.stderr.contains("Applying items.0001_initial... OK"), "{}", outcome.stderr);
+    assert!(outcome.stderr.contains("migrate: applied items.0001_initial"), "{}", outcome.stderr);
+    assert_eq!(times(&shop, "ecs:UpdateService"), 1);
+}
+
+#[tokio::test]
+async fn a_lost_failure_is_found_in_the_log() {
+    let shop = pushed("migration-log-failed").await;
+    log(
+        &shop,
+        r#"windlass-end {"mark": "MARK", "error": {"errorType": "ProgrammingError", "errorMessage": "column price does not exist"}}"#,
+    );
+    let outcome = lost(&shop, 23);
+    assert!(outcome.stderr.contains("ProgrammingError: column price does not exist"), "{}", outcome.stderr);
+    assert_eq!(times(&shop, "ecs:UpdateService"), 0);
+}
+
+#[tokio::test]
+async fn a_lost_timeout_is_found_in_the_log() {
+    let shop = pushed("migration-log-timeout").await;
+    log(&shop, "REPORT RequestId: r1\tDuration: 900000.00 ms\tStatus: timeout");
+    let outcome = lost(&shop, 23);
+    assert!(outcome.stderr.contains("give the function more time"), "{}", outcome.stderr);
+}
+
+#[tokio::test]
+async fn an_attempt_that_was_cut_off_is_looked_into_before_there_is_another() {
+    let shop = pushed("migration-killed").await;
+    let killed = (1..20).find(|number| {
+        shop.killed_at(*number);
+        shop.proxy.written().last().is_some_and(|last| last == "lambda:Invoke")
+    });
+    assert!(killed.is_some());
+    shop.proxy.fail_next(invokes, 1, answers(&json!({ "applied": [] })));
+    let outcome = shop.run(&["release", "api"]).expect(0);
+    assert!(outcome.stderr.contains("was cut off; looking for what came of it"), "{}", outcome.stderr);
+}
