@@ -12,8 +12,10 @@ mod cache;
 mod container;
 mod environment;
 mod files;
+mod lint;
 mod log;
 mod order;
+mod outline;
 mod phase;
 mod problem;
 mod read;
@@ -32,10 +34,15 @@ pub mod spec;
 mod tools;
 
 pub use batch::run_batch;
+pub use lint::lint;
 pub use log::{CodebuildLog, Said};
 pub use order::{CacheStore, Container, Order, Packaging, Source};
+pub use outline::outline;
 pub use problem::Problem;
 pub use read::read;
 pub use result::{ArtifactResult, ArtifactsResult, BuildResult, FailedCommand, PhaseResult, Refused, ReportResult, Status};
 pub use run::run;
 pub use spec::Buildspec;
+
+/// The JSON Schema of buildspecs: strict, so that an editor marks what `read` warns about, too.
+pub const SCHEMA: &str = include_str!("schema.json");

@@ -123,13 +123,27 @@ pub(super) enum Verb {
         #[arg(value_enum)]
         action: LocalAction,
     },
-    /// Print the JSON Schema of windlass.yml
-    Schema,
+    /// Look at buildspecs for what is wrong, or most likely is
+    Lint(super::lint::Lint),
+    /// Print the JSON Schema of windlass.yml, or of buildspecs
+    Schema {
+        /// Of what
+        #[arg(value_enum, default_value_t = SchemaOf::Config)]
+        of: SchemaOf,
+    },
     /// Print a shell's completions
     Completions {
         /// The shell
         shell: clap_complete::Shell,
     },
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum SchemaOf {
+    /// windlass.yml
+    Config,
+    /// A buildspec
+    Buildspec,
 }
 
 #[derive(Debug, Args)]

@@ -11,7 +11,7 @@ use clap::{Args, ValueEnum};
 use time::OffsetDateTime;
 
 use crate::aws::Access;
-use crate::buildspec::{self, BuildResult, CacheStore, CodebuildLog, Container, Order, Packaging, Said, Source, Status};
+use crate::buildspec::{self, BuildResult, CacheStore, CodebuildLog, Container, Order, Packaging, Refused, Said, Source, Status};
 use crate::model::{Exit, Failure};
 
 use super::arguments::Common;
@@ -19,6 +19,7 @@ use super::build_tree::Tree;
 use super::session;
 
 /// What `build` understands.
+#[expect(clippy::struct_excessive_bools, reason = "flags of a command line, each by its own name")]
 #[derive(Debug, Args)]
 pub(super) struct Build {
     /// The buildspec, from the source's directory
@@ -36,6 +37,9 @@ pub(super) struct Build {
     /// A variable of the project, above the buildspec's
     #[arg(long, value_name = "NAME=VALUE")]
     project_var: Vec<String>,
+    /// Say what would run, and run nothing
+    #[arg(long)]
+    plan: bool,
     /// Run the builds of `batch`, each in a copy of the source
     #[arg(long)]
     batch: bool,
@@ -102,6 +106,11 @@ enum Packed {
 pub(super) async fn run(common: &Common, verb: &Build) -> Result<ExitCode, Failure> {
     let stop = session::signals()?.0;
     let mut order = order(common, verb)?;
+    if verb.plan {
+        let outline = buildspec::outline(&order, verb.batch);
+        super::print(&outline.map_err(|refused| refusal(&refused))?)?;
+        return Ok(ExitCode::SUCCESS);
+    }
     order.stop = Some(stop.clone());
     let printer = Printer::new(verb.log_format, common.color.stderr());
     let say = |said| printer.print(said);
@@ -238,18 +247,22 @@ fn written(verb: &Build, result: &BuildResult) -> Result<(), Failure> {
     Ok(())
 }
 
+fn refusal(refused: &Refused) -> Failure {
+    let count = refused.problems.len();
+    let many = if count == 1 { String::new() } else { format!(" for {count} reasons") };
+    let failure = Failure::new(Exit::Config, format!("the buildspec `{}` was refused{many}", refused.file));
+    let shown = refused.problems.iter().map(|problem| problem.shown(&refused.file, &refused.text).replace('\n', "\n   "));
+    let hint = "nothing was run; `windlass lint` looks at a buildspec without running it";
+    failure.because(shown.collect::<Vec<_>>().join("\n   ")).hint(hint)
+}
+
 /// The exit code, and the words for a build that did not succeed.
 fn ended(result: &BuildResult) -> Result<ExitCode, Failure> {
     if result.status == Status::Succeeded {
         return Ok(ExitCode::SUCCESS);
     }
     if let Some(refused) = &result.refused {
-        let count = refused.problems.len();
-        let many = if count == 1 { String::new() } else { format!(" for {count} reasons") };
-        let failure = Failure::new(Exit::Config, format!("the buildspec `{}` was refused{many}", refused.file));
-        let shown: Vec<String> =
-            refused.problems.iter().map(|problem| problem.shown(&refused.file, &refused.text).replace('\n', "\n   ")).collect();
-        return Err(failure.because(shown.join("\n   ")).hint("nothing was run"));
+        return Err(refusal(refused));
     }
     if let Some(builds) = result.builds.as_ref().filter(|builds| !builds.is_empty()) {
         let failed: Vec<&str> = builds.iter().filter(|(_, status)| **status != Status::Succeeded).map(|(name, _)| name.as_str()).collect();

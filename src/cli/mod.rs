@@ -7,6 +7,7 @@ mod build;
 mod build_tree;
 mod completions;
 mod history;
+mod lint;
 mod local;
 mod plan;
 mod prebuilt;
@@ -54,7 +55,8 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Verb::Verify(verb) => verify::run(common, verb).await,
         Verb::Build(verb) => build::run(common, verb).await,
         Verb::Local { action } => local::run(common, *action).await,
-        Verb::Schema => schema::run(),
+        Verb::Lint(verb) => lint::run(common, verb),
+        Verb::Schema { of } => schema::run(*of),
         Verb::Completions { shell } => completions::run(*shell),
     }
 }

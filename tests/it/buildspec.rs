@@ -42,7 +42,7 @@ fn every_problem_of_a_buildspec_is_told_at_once() {
                - echo "Result: $?"
                  ^
          cure: quote the whole command: - 'echo "Result: $?"'
-    hint: nothing was run
+    hint: nothing was run; `windlass lint` looks at a buildspec without running it
     "#);
 }
 

@@ -19,7 +19,7 @@ fn help_names_every_verb() {
     let help = scene().windlass(&["--help"]).expect(0);
     assert_eq!(help.stderr, "");
     assert!(help.stdout.starts_with("Takes a commit to a healthy release on AWS"), "{}", help.stdout);
-    for verb in ["plan", "release", "stage", "status", "verify", "local", "schema", "completions"] {
+    for verb in ["plan", "release", "stage", "status", "verify", "build", "lint", "local", "schema", "completions"] {
         assert!(help.stdout.contains(&format!("\n  {verb} ")), "{verb} is not in\n{}", help.stdout);
         let own = scene().windlass(&[verb, "--help"]).expect(0);
         assert!(own.stdout.contains("--endpoint-url") && own.stderr.is_empty(), "{}", own.stdout);

@@ -7,6 +7,10 @@ mod buildspec;
 #[cfg(test)]
 mod buildspec_cases;
 #[cfg(test)]
+mod buildspec_lint;
+#[cfg(test)]
+mod buildspec_state;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod engine;
