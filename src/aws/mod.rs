@@ -86,6 +86,13 @@ pub struct Access {
 #[derive(Clone)]
 pub struct Aws(Arc<Clients>);
 
+/// A service's client behind the fence.
+macro_rules! fenced {
+    ($sdk:ident, $config:expr, $fence:expr) => {
+        $sdk::Client::from_conf($sdk::config::Builder::from(&$config).interceptor($fence.clone()).build())
+    };
+}
+
 struct Clients {
     config: SdkConfig,
     region: String,
@@ -104,6 +111,33 @@ struct Clients {
 }
 
 impl Aws {
+    fn new(config: SdkConfig, region: String, fence: Fence) -> Self {
+        // Bucket names in front of a host that is not AWS's (`shop-web.127.0.0.1`) do not resolve.
+        let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
+        Self(Arc::new(Clients {
+            cloudfront: fenced!(aws_sdk_cloudfront, config, fence),
+            ecr: fenced!(aws_sdk_ecr, config, fence),
+            ecs: fenced!(aws_sdk_ecs, config, fence),
+            lambda: fenced!(aws_sdk_lambda, config, fence),
+            logs: fenced!(aws_sdk_cloudwatchlogs, config, fence),
+            lock_s3: aws_sdk_s3::Client::from_conf(s3.clone().build()),
+            s3: aws_sdk_s3::Client::from_conf(s3.interceptor(fence.clone()).build()),
+            fence,
+            secretsmanager: aws_sdk_secretsmanager::Client::new(&config),
+            ssm: aws_sdk_ssm::Client::new(&config),
+            sts: aws_sdk_sts::Client::new(&config),
+            region,
+            config,
+        }))
+    }
+
+    /// The same access with connections of its own, for another thread: a connection is driven by the runtime that has opened it.
+    #[must_use]
+    pub fn apart(&self) -> Self {
+        let config = self.0.config.to_builder().http_client(https_client()).build();
+        Self::new(config, self.0.region.clone(), self.0.fence.clone())
+    }
+
     /// The region that the calls go to.
     #[must_use]
     pub fn region(&self) -> &str {
@@ -127,13 +161,6 @@ impl std::fmt::Debug for Aws {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.debug_struct("Aws").field("region", &self.region()).field("endpoint_url", &self.endpoint_url()).finish_non_exhaustive()
     }
-}
-
-/// A service's client behind the fence.
-macro_rules! fenced {
-    ($sdk:ident, $config:expr, $fence:expr) => {
-        $sdk::Client::from_conf($sdk::config::Builder::from(&$config).interceptor($fence.clone()).build())
-    };
 }
 
 /// Reads the shared configuration and makes the clients. It calls no service, so that credentials which are missing, expired or not
@@ -174,24 +201,7 @@ pub async fn connect(access: &Access) -> Result<Aws, AwsError> {
         let assumed = aws_config::sts::AssumeRoleProvider::builder(role).session_name("windlass").configure(&config).build().await;
         config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(assumed)).build();
     }
-    let fence = Fence::default();
-    // Bucket names in front of a host that is not AWS's (`shop-web.127.0.0.1`) do not resolve.
-    let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
-    Ok(Aws(Arc::new(Clients {
-        cloudfront: fenced!(aws_sdk_cloudfront, config, fence),
-        ecr: fenced!(aws_sdk_ecr, config, fence),
-        ecs: fenced!(aws_sdk_ecs, config, fence),
-        lambda: fenced!(aws_sdk_lambda, config, fence),
-        logs: fenced!(aws_sdk_cloudwatchlogs, config, fence),
-        lock_s3: aws_sdk_s3::Client::from_conf(s3.clone().build()),
-        s3: aws_sdk_s3::Client::from_conf(s3.interceptor(fence.clone()).build()),
-        fence,
-        secretsmanager: aws_sdk_secretsmanager::Client::new(&config),
-        ssm: aws_sdk_ssm::Client::new(&config),
-        sts: aws_sdk_sts::Client::new(&config),
-        region: region.to_string(),
-        config,
-    })))
+    Ok(Aws::new(config, region.to_string(), Fence::default()))
 }
 
 /// The one HTTP client: without it the SDK compiles and then fails at every call, because its own default client is left out of the build.

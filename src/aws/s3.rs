@@ -6,9 +6,13 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_sdk_s3::config::Builder;
+use aws_runtime::auth::SigV4OperationSigningConfig;
+use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
+use aws_sdk_s3::config::{Builder, ConfigBag, Intercept, RuntimeComponents};
+use aws_sdk_s3::error::BoxError;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, MetadataDirective};
+use aws_sigv4::http_request::SignableBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
@@ -18,6 +22,9 @@ use crate::model::{Headers, Sha256};
 
 /// The metadata under which [`Aws::put_file`] keeps the digest of a whole that S3 has in parts.
 pub(super) const DIGEST: &str = "sha256";
+
+/// Up to so many bytes a body needs no more time than [`ATTEMPT_TIMEOUT`].
+const SMALL: usize = 512 * 1024;
 
 /// An object with its content.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -163,7 +170,8 @@ impl Aws {
         condition: Condition,
     ) -> Result<String, AwsError> {
         let failed = AwsError::of("s3:PutObject", resource(bucket, key));
-        let bulk = Builder::new().timeout_config(attempt_timeout(transfer_timeout(body.len())));
+        // Another configuration for one call costs as much as a small upload itself.
+        let bulk = (body.len() > SMALL).then(|| Builder::new().timeout_config(attempt_timeout(transfer_timeout(body.len()))));
         let request = self.0.s3.put_object().bucket(bucket).key(key).body(ByteStream::from(body));
         let request = request
             .checksum_sha256(to_checksum(sha256))
@@ -172,7 +180,12 @@ impl Aws {
             .set_content_encoding(headers.content_encoding.as_deref().map(str::to_owned))
             .set_if_none_match(condition.if_none_match())
             .set_if_match(condition.if_match());
-        let answer = request.customize().config_override(bulk).send().await.map_err(failed)?;
+        let request = request.customize().interceptor(Signed(sha256));
+        let request = match bulk {
+            Some(bulk) => request.config_override(bulk),
+            None => request,
+        };
+        let answer = request.send().await.map_err(failed)?;
         Ok(answer.e_tag.unwrap_or_default())
     }
 
@@ -255,6 +268,31 @@ pub(super) fn resource(bucket: &str, key: &str) -> String {
 /// A missing key is an answer, a missing bucket is a mistake.
 pub(super) fn is_missing_key(error: &AwsError) -> bool {
     error.is_not_found() && error.code() != Some("NoSuchBucket")
+}
+
+/// Has the request signed with a digest of its body that is known already, instead of having it computed once more.
+///
+/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
+#[derive(Debug)]
+struct Signed(Sha256);
+
+impl Intercept for Signed {
+    fn name(&self) -> &'static str {
+        "Signed"
+    }
+
+    fn modify_before_signing(
+        &self,
+        _context: &mut BeforeTransmitInterceptorContextMut<'_>,
+        _components: &RuntimeComponents,
+        config: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        if let Some(mut signing) = config.load::<SigV4OperationSigningConfig>().cloned() {
+            signing.signing_options.payload_override = Some(SignableBody::Precomputed(self.0.to_string()));
+            config.interceptor_state().store_put(signing);
+        }
+        Ok(())
+    }
 }
 
 /// Time for an upload: the usual, and what a line of 50 kB/s needs.

@@ -23,12 +23,19 @@ impl Sha256 {
     ///
     /// # Errors
     /// Whatever `reader` fails with.
-    pub fn of_reader(mut reader: impl Read) -> io::Result<(Self, u64)> {
+    pub fn of_reader(reader: impl Read) -> io::Result<(Self, u64)> {
+        Self::of_reader_through(&mut vec![0; 128 * 1024], reader)
+    }
+
+    /// As [`Sha256::of_reader`], with a buffer that can be used again.
+    ///
+    /// # Errors
+    /// Whatever `reader` fails with.
+    pub fn of_reader_through(buffer: &mut [u8], mut reader: impl Read) -> io::Result<(Self, u64)> {
         let mut hash = sha2::Sha256::new();
         let mut length = 0;
-        let mut buffer = vec![0; 128 * 1024];
         loop {
-            let read = reader.read(&mut buffer)?;
+            let read = reader.read(buffer)?;
             if read == 0 {
                 return Ok((Self(hash.finalize().into()), length));
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
+use std::time::{Duration, Instant};
 
 use crate::config::{Site, SiteSource, SourceMaps};
 use crate::event::{Events, Outcome, Step};
@@ -44,10 +45,10 @@ pub(super) async fn site(
         return Err(failure.hint(format!("correct `sites.{name}.path`")));
     }
     let environment = environment(request, site);
-    let Some(SiteSource::Build(script)) = site.source() else { return prebuilt(request, name, site, &environment).await };
+    let Some(SiteSource::Build(script)) = site.source() else { return prebuilt(request, name, site, &environment, events).await };
     let step = Step::before(name, "build");
     let before = inputs(request, name, site, script, &environment).await?;
-    if let Some((output, why)) = built_already(request, name, site, live, before).await {
+    if let Some((output, why)) = built_already(request, name, site, live, before, events).await {
         let unchanged = async { Ok(((), Outcome::Unchanged, why.to_owned())) };
         events.step(step, unchanged).await?;
         let frozen = frozen(request, name, site, &environment)?;
@@ -57,7 +58,7 @@ pub(super) async fn site(
     // A build that writes among its own sources (a generated file, a lockfile) is known by what it left, which the next run finds.
     let after = inputs(request, name, site, script, &environment).await?;
     let frozen = frozen(request, name, site, &environment)?;
-    let mut output = scan(request, name, site).await?;
+    let mut output = scan(request, name, site, events).await?;
     let environment = environment_name(request);
     let record = BuildRecord { format: 1, site: name.clone(), environment, inputs: after, output: output.digest(), frozen };
     output.left_out.extend(record.write(&request.project.root.join(&output.directory))?);
@@ -65,8 +66,8 @@ pub(super) async fn site(
 }
 
 /// A build that was made elsewhere, or before. Where windlass made it, it is refused if it was for another environment.
-async fn prebuilt(request: &Request, name: &UnitName, site: &Site, environment: &Environment) -> Result<Built, Failure> {
-    let output = scan(request, name, site).await.map_err(|failure| match site.given {
+async fn prebuilt(request: &Request, name: &UnitName, site: &Site, environment: &Environment, events: &Events) -> Result<Built, Failure> {
+    let output = scan(request, name, site, events).await.map_err(|failure| match site.given {
         Some(_) => {
             failure.hint("`--prebuilt` names the directory of a site's finished build, from the working directory; is it another one?")
         }
@@ -90,11 +91,36 @@ fn environment_name(request: &Request) -> String {
     request.project.config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default()
 }
 
-async fn scan(request: &Request, name: &UnitName, site: &Site) -> Result<Output, Failure> {
+/// How long the output is read without a word.
+const SOON: Duration = Duration::from_secs(1);
+
+async fn scan(request: &Request, name: &UnitName, site: &Site, events: &Events) -> Result<Output, Failure> {
     let (owner, root, output) = (name.clone(), request.project.root.clone(), site::plan::output(site));
     let wanted = Wanted { source_maps: site.source_maps == SourceMaps::Upload, index: site.from_image.is_none() };
-    let scanned = tokio::task::spawn_blocking(move || scan::scan(&owner, &root, &output, wanted)).await;
-    scanned.map_err(|error| Failure::new(Exit::Bug, format!("site `{name}`: reading its output failed")).because(error))?
+    let step = Step::before(name, "read");
+    let (listener, reading) = (events.clone(), step.clone());
+    let start = Instant::now();
+    let on_file = move |done, total| {
+        if start.elapsed() > SOON {
+            listener.progress(&reading, done, total, "files");
+        }
+    };
+    let mut scanning = tokio::task::spawn_blocking(move || scan::scan(&owner, &root, &output, wanted, on_file));
+    let read = |scanned: Result<Result<Output, Failure>, tokio::task::JoinError>| {
+        scanned.map_err(|error| Failure::new(Exit::Bug, format!("site `{name}`: reading its output failed")).because(error))?
+    };
+    // A step for what takes a moment would only be one line more.
+    match tokio::time::timeout(SOON, &mut scanning).await {
+        Ok(scanned) => read(scanned),
+        Err(_late) => {
+            let rest = async {
+                let output = read(scanning.await)?;
+                let count = output.files.len();
+                Ok((output, Outcome::Done, format!("{count} files")))
+            };
+            events.step(step, rest).await
+        }
+    }
 }
 
 /// The output, if it was made of the same: it is what is live, or lies where the build writes as windlass has built it. Why, too.
@@ -104,6 +130,7 @@ async fn built_already(
     site: &Site,
     live: Option<&Manifest>,
     inputs: Sha256,
+    events: &Events,
 ) -> Option<(Output, &'static str)> {
     if request.look.rebuild {
         return None;
@@ -115,7 +142,7 @@ async fn built_already(
     if !directory.is_dir() {
         return live.map(|output| (output, is_live));
     }
-    let on_disk = scan(request, name, site).await.ok()?;
+    let on_disk = scan(request, name, site, events).await.ok()?;
     if live.is_some_and(|live| live.files == on_disk.files) {
         return Some((on_disk, is_live));
     }

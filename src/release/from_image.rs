@@ -159,7 +159,7 @@ async fn unpack(
         let (owner, maps) = (name.clone(), request.project.config.sites[name].source_maps == SourceMaps::Upload);
         let root = root.clone();
         let wanted = Wanted { source_maps: maps, index: false };
-        let scanned = tokio::task::spawn_blocking(move || scan::scan(&owner, &root, &at, wanted)).await;
+        let scanned = tokio::task::spawn_blocking(move || scan::scan(&owner, &root, &at, wanted, |_, _| {})).await;
         let mut output =
             scanned.map_err(|error| Failure::new(Exit::Bug, format!("site `{name}`: reading its files failed")).because(error))??;
         output.left_out.extend(extracted.left_out.into_iter().map(|path| (path, LEADS_OUT)));

@@ -5,11 +5,9 @@ use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use bytes::Bytes;
 use futures_util::{StreamExt as _, TryStreamExt as _, stream};
-use tokio::sync::Semaphore;
 
-use crate::aws::{Aws, AwsError, Condition, Deleted, PutFileError};
+use crate::aws::{Aws, Condition, Deleted};
 use crate::event::{Events, Outcome, Step};
 use crate::journal::Journal;
 use crate::model::{Exit, Failure, Headers, ObjectKey, Sha256, Stage, UnitName};
@@ -17,15 +15,7 @@ use crate::probe;
 
 use super::plan::{Change, Kept, Known, LiveFile, Manifest, SitePlan, Write};
 use super::retention::{Prune, Retained, Why};
-
-/// How many requests are under way at a time: 96 at 30 ms stay below S3's 3,500 writes a second for a prefix.
-const AT_ONCE: usize = 96;
-/// From this size on a file is uploaded in parts, 64 MiB of it in memory at most.
-const BIG: u64 = 64 * 1024 * 1024;
-/// Up to this size a file is read where it is needed.
-const SMALL: u64 = 256 * 1024;
-/// So many KiB of bodies may be in memory at a time.
-const ROOM_KIB: u32 = 48 * 1024;
+use super::upload::{self, AT_ONCE, BIG, Trouble, each, put, put_live};
 
 /// Uploads what is not live yet, and keeps what will be overwritten and what will overwrite it.
 ///
@@ -44,13 +34,15 @@ pub async fn assets(
         .step(step.clone(), async {
             let total = plan.upload.iter().map(|write| write.size).sum();
             let done = AtomicU64::new(0);
-            let say = |write: &Write| events.progress(&step, done.fetch_add(write.size, Ordering::Relaxed) + write.size, total, "B");
-            let uploads = each(&plan.upload, |write| async {
-                let etag = put_live(aws, root, plan, write).await;
-                let etag = etag.map_err(|error| failed(name, Exit::Assets, "upload", &write.key, error))?;
-                say(write);
-                Ok((write.key.clone(), super::observe::unquoted(&etag)))
-            });
+            let (listener, uploading) = (events.clone(), step.clone());
+            let say = move |write: &Write| {
+                listener.progress(&uploading, done.fetch_add(write.size, Ordering::Relaxed) + write.size, total, "B");
+            };
+            let uploads = async {
+                let etags = upload::all(aws, &root.join(&plan.output), &plan.bucket, &plan.upload, say).await;
+                let etags = etags.map_err(|(key, error)| failed(name, Exit::Assets, "upload", &key, error))?;
+                Ok(etags.into_iter().map(|(key, etag)| (key, super::observe::unquoted(&etag))).collect())
+            };
             let kept = async {
                 match journal {
                     Some(journal) => keep(aws, journal, root, name, plan).await,
@@ -59,7 +51,7 @@ pub async fn assets(
             };
             let (etags, ()) = futures_util::future::try_join(uploads, kept).await?;
             let outcome = if plan.is_empty() { Outcome::Unchanged } else { Outcome::Done };
-            Ok((etags.into_iter().collect(), outcome, format!("{} new, {} unchanged", plan.upload.len(), plan.unchanged)))
+            Ok((etags, outcome, format!("{} new, {} unchanged", plan.upload.len(), plan.unchanged)))
         })
         .await
 }
@@ -88,6 +80,7 @@ async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: 
     let bodies: BTreeMap<Sha256, &Write> =
         plan.publish.iter().filter(|write| write.change != Change::Headers).map(|write| (write.sha256, write)).collect();
     let new: Vec<Write> = bodies.into_values().cloned().collect();
+    let output = root.join(&plan.output);
     each(&new, |write| async {
         let to = journal.body_key(&write.sha256);
         let condition = if write.size < BIG {
@@ -97,7 +90,7 @@ async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: 
         } else {
             Condition::Always
         };
-        match put(aws, root, plan, write, (journal.bucket(), &to), &body_headers(), condition).await {
+        match put(aws, &output, write, (journal.bucket(), &to), &body_headers(), condition).await {
             // By its digest it can only be the same body.
             Err(Trouble::Aws(error)) if error.is_precondition_failed() => Ok(()),
             other => other.map(drop).map_err(|error| failed(&write.key, error)),
@@ -186,7 +179,7 @@ async fn overwrite(aws: &Aws, journal: Option<&Journal>, root: &Path, plan: &Sit
             let from = journal.body_key(&write.sha256);
             Ok(aws.copy_file(journal.bucket(), &from, &plan.bucket, key, write.size, write.sha256, &write.headers).await?)
         }
-        (_, None) => put_live(aws, root, plan, write).await,
+        (_, None) => put_live(aws, &root.join(&plan.output), &plan.bucket, write).await,
     }
 }
 
@@ -230,76 +223,10 @@ pub async fn prune(aws: &Aws, name: &UnitName, plan: &SitePlan, events: &Events)
     events.step(step, all).await.unwrap_or_default()
 }
 
-/// Runs `work` on each write, many at a time, as long as their bodies together fit the memory that is set apart for them.
-async fn each<'a, W, F, T>(writes: &'a [Write], work: W) -> Result<Vec<T>, Failure>
-where
-    W: Fn(&'a Write) -> F + Copy,
-    F: Future<Output = Result<T, Failure>>,
-{
-    let room = &Semaphore::new(ROOM_KIB as usize);
-    let all = writes.iter().map(|write| async move {
-        let weight = u32::try_from(write.size / 1024 + 1).unwrap_or(ROOM_KIB).min(ROOM_KIB);
-        // It is never closed.
-        let _held = room.acquire_many(weight).await;
-        work(write).await
-    });
-    stream::iter(all).buffer_unordered(AT_ONCE).try_collect().await
-}
-
-/// What can go wrong with one file.
-#[derive(Debug, thiserror::Error)]
-enum Trouble {
-    #[error(transparent)]
-    Aws(#[from] AwsError),
-    #[error("reading `{path}` failed")]
-    Unreadable { path: String, source: std::io::Error },
-    #[error("`{path}` is no longer what it was when the plan was drawn")]
-    Changed { path: String },
-}
-
-async fn read(root: &Path, plan: &SitePlan, write: &Write) -> Result<Bytes, Trouble> {
-    let path = root.join(&plan.output).join(&write.path);
-    let shown = path.display().to_string();
-    // A small file is read faster than a thread is woken to read it.
-    let body = if write.size < SMALL { std::fs::read(&path) } else { tokio::fs::read(&path).await };
-    let body = body.map_err(|source| Trouble::Unreadable { path: shown.clone(), source })?;
-    if Sha256::of(&body) != write.sha256 {
-        return Err(Trouble::Changed { path: shown });
-    }
-    Ok(Bytes::from(body))
-}
-
-/// Uploads the file of a write: small ones from memory, big ones in parts.
-async fn put(
-    aws: &Aws,
-    root: &Path,
-    plan: &SitePlan,
-    write: &Write,
-    (bucket, key): (&str, &str),
-    headers: &Headers,
-    condition: Condition,
-) -> Result<String, Trouble> {
-    if write.size >= BIG {
-        let path = root.join(&plan.output).join(&write.path);
-        return aws.put_file(bucket, key, &path, write.size, write.sha256, headers, |_| {}).await.map_err(|error| match error {
-            PutFileError::Aws(error) => Trouble::Aws(error),
-            PutFileError::Read { path, source } => Trouble::Unreadable { path: path.display().to_string(), source },
-            PutFileError::Changed { path } => Trouble::Changed { path: path.display().to_string() },
-        });
-    }
-    let body = read(root, plan, write).await?;
-    Ok(aws.put_object(bucket, key, body, write.sha256, headers, condition).await?)
-}
-
-/// The same, to the write's own key.
-async fn put_live(aws: &Aws, root: &Path, plan: &SitePlan, write: &Write) -> Result<String, Trouble> {
-    put(aws, root, plan, write, (&plan.bucket, write.key.as_str()), &write.headers, Condition::Always).await
-}
-
 fn failed(name: &UnitName, exit: Exit, what: &str, key: &dyn std::fmt::Display, error: Trouble) -> Failure {
     let hint = match &error {
         Trouble::Aws(error) => error.hint(),
-        Trouble::Unreadable { .. } => None,
+        Trouble::Unreadable { .. } | Trouble::Thread { .. } => None,
         Trouble::Changed { .. } => Some("something writes to the build output; run the same command again".to_owned()),
     };
     let failure = Failure::new(exit, format!("site `{name}`: {what} of `{key}` failed")).because(error);

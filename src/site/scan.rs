@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
 
@@ -54,11 +54,11 @@ pub struct OutputFile {
     pub sha256: Sha256,
 }
 
-/// Reads the output of `site` in `at`, from `root` (or absolute).
+/// Reads the output of `site` in `at`, from `root` (or absolute). `on_file` hears how many files have been read, and how many there are.
 ///
 /// # Errors
 /// [`Exit::Build`] if the directory is missing or empty, holds no `index.html` where one is wanted, or cannot be read.
-pub fn scan(site: &UnitName, root: &Path, at: &str, wanted: Wanted) -> Result<Output, Failure> {
+pub fn scan(site: &UnitName, root: &Path, at: &str, wanted: Wanted, on_file: impl Fn(u64, u64) + Sync) -> Result<Output, Failure> {
     let directory = &root.join(at);
     if !directory.is_dir() {
         let failure = Failure::new(Exit::Build, format!("site `{site}`: there is no build output"));
@@ -102,7 +102,7 @@ pub fn scan(site: &UnitName, root: &Path, at: &str, wanted: Wanted) -> Result<Ou
         files => files,
     };
     paths.sort();
-    Ok(Output { directory: at.to_owned(), files: digests(site, &paths)?, fingerprinted, left_out })
+    Ok(Output { directory: at.to_owned(), files: digests(site, &paths, &on_file)?, fingerprinted, left_out })
 }
 
 /// A link that leads nowhere is a file that the build meant to be there.
@@ -196,15 +196,18 @@ fn django_manifest(site: &UnitName, directory: &Path) -> Result<Option<BTreeSet<
 }
 
 /// Hashes the files, on as many threads as there are cores.
-fn digests(site: &UnitName, paths: &[(String, PathBuf)]) -> Result<Vec<OutputFile>, Failure> {
+fn digests(site: &UnitName, paths: &[(String, PathBuf)], on_file: &(impl Fn(u64, u64) + Sync)) -> Result<Vec<OutputFile>, Failure> {
     let next = AtomicUsize::new(0);
+    let read = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
     let worker = || -> Result<Vec<(usize, OutputFile)>, Failure> {
         let mut done = Vec::new();
+        let mut buffer = vec![0; 128 * 1024];
         while let Some((at, (path, full))) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, paths.get(at)?))) {
-            let hashed = File::open(full).and_then(Sha256::of_reader);
+            let hashed = File::open(full).and_then(|file| Sha256::of_reader_through(&mut buffer, file));
             let (sha256, length) = hashed.map_err(|error| unreadable(site, full).because(error))?;
             done.push((at, OutputFile { path: path.clone(), size: length, sha256 }));
+            on_file(read.fetch_add(1, Ordering::Relaxed) + 1, paths.len() as u64);
         }
         Ok(done)
     };
@@ -241,7 +244,7 @@ mod tests {
         let root =
             tree(&["index.html", ".env.production", ".vite/manifest.json", ".well-known/x", "assets/a.js", "assets/a.js.map", "ü #1.svg"]);
         std::fs::write(root.path().join(".vite/manifest.json"), r#"{"index.html":{"file":"assets/a.js","css":["assets/a.css"]}}"#).unwrap();
-        let output = scan(&"web".parse().unwrap(), root.path(), ".", PAGE).unwrap();
+        let output = scan(&"web".parse().unwrap(), root.path(), ".", PAGE, |_, _| {}).unwrap();
         let paths: Vec<&str> = output.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, [".well-known/x", "assets/a.js", "index.html", "ü #1.svg"]);
         assert_eq!(output.left_out.len(), 3);
@@ -253,13 +256,13 @@ mod tests {
     fn an_output_without_an_index_document_is_refused() {
         let root = tree(&["about.html"]);
         let web = "web".parse().unwrap();
-        let failure = scan(&web, root.path(), ".", PAGE).unwrap_err();
+        let failure = scan(&web, root.path(), ".", PAGE, |_, _| {}).unwrap_err();
         assert_eq!((failure.exit(), failure.causes()[0].ends_with("holds about.html")), (Exit::Build, true));
-        let failure = scan(&web, root.path(), "dist", PAGE).unwrap_err();
+        let failure = scan(&web, root.path(), "dist", PAGE, |_, _| {}).unwrap_err();
         assert_eq!(failure.exit(), Exit::Build);
         let parts = Wanted { index: false, ..PAGE };
-        assert_eq!(scan(&web, root.path(), ".", parts).unwrap().files.len(), 1);
-        assert_eq!(scan(&web, tree(&[]).path(), ".", parts).unwrap_err().to_string(), "site `web`: there are no files");
+        assert_eq!(scan(&web, root.path(), ".", parts, |_, _| {}).unwrap().files.len(), 1);
+        assert_eq!(scan(&web, tree(&[]).path(), ".", parts, |_, _| {}).unwrap_err().to_string(), "site `web`: there are no files");
     }
 
     #[test]
@@ -271,12 +274,12 @@ mod tests {
         symlink(outside.path().join("page.html"), root.path().join("page.html")).unwrap();
         symlink("assets", root.path().join("static")).unwrap();
         let web = "web".parse().unwrap();
-        let output = scan(&web, root.path(), ".", PAGE).unwrap();
+        let output = scan(&web, root.path(), ".", PAGE, |_, _| {}).unwrap();
         let paths: Vec<&str> = output.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, ["assets/a.js", "index.html", "static/a.js"]);
         assert_eq!(output.left_out, [("directory".to_owned(), LEADS_OUT), ("page.html".to_owned(), LEADS_OUT)]);
         symlink("gone", root.path().join("old.html")).unwrap();
-        let failure = scan(&web, root.path(), ".", PAGE).unwrap_err();
+        let failure = scan(&web, root.path(), ".", PAGE, |_, _| {}).unwrap_err();
         assert!(failure.causes()[0].contains("a link to `gone`, which is not there"), "{:?}", failure.causes());
     }
 
@@ -285,7 +288,7 @@ mod tests {
         let root = tree(&["css/look.8f6cfc7b001d.css", "css/look.css", "staticfiles.json"]);
         let manifest = r#"{"paths": {"css/look.css": "css/look.8f6cfc7b001d.css"}, "version": "1.1", "hash": "1d32f7b0d0cd"}"#;
         std::fs::write(root.path().join("staticfiles.json"), manifest).unwrap();
-        let output = scan(&"web".parse().unwrap(), root.path(), ".", Wanted { index: false, ..PAGE }).unwrap();
+        let output = scan(&"web".parse().unwrap(), root.path(), ".", Wanted { index: false, ..PAGE }, |_, _| {}).unwrap();
         assert_eq!(output.fingerprinted.unwrap().into_iter().collect::<Vec<_>>(), ["css/look.8f6cfc7b001d.css"]);
     }
 }

@@ -103,6 +103,31 @@ async fn a_server_fault_and_a_lost_answer_are_ridden_out() {
     assert_eq!(shop.proxy.written(), [""; 0]);
 }
 
+/// So many that threads share them; see `site/upload.rs`.
+#[tokio::test]
+async fn hundreds_of_files_arrive_whatever_happens_to_some() {
+    let shop = Shop::site("fault-many").await;
+    let name = |number: u32| format!("assets/part-{number:08x}.js");
+    for number in 0..600 {
+        shop.scene.write(&format!("dist/{}", name(number)), format!("export default {number}\n"));
+    }
+    let denied = Fault::xml(403, "AccessDenied", "Access Denied");
+    shop.proxy.fail_next(move |request| request.path.ends_with(&name(401)), 1, denied);
+    let failed = shop.run(&["release"]).expect(21);
+    assert!(failed.stderr.contains("upload of `assets/part-00000191.js` failed"), "{}", failed.stderr);
+    assert!(shop.body("index.html").await.is_none());
+    let is_part = |request: &Recorded| request.path.contains("/assets/part-");
+    shop.proxy.fail_next(is_part, 20, Fault::xml(503, "SlowDown", "Please reduce your request rate."));
+    shop.proxy.fail_next(is_part, 5, Fault::LoseAnswer);
+    shop.release();
+    assert_eq!(shop.proxy.faults_left(), 0);
+    let parts = shop.keys("web").await.into_iter().filter(|key| key.starts_with("assets/part-")).count();
+    assert_eq!(parts, 600);
+    assert_eq!(shop.body(&name(599)).await.unwrap(), "export default 599\n");
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+}
+
 #[tokio::test]
 async fn an_upload_that_is_refused_leaves_the_page_as_it_was() {
     let shop = Shop::site("fault-assets").await;
