@@ -158,7 +158,8 @@ mod table {
 
     /// Is it the pure part of a feature? `scan`, `classify` and `retention` of a site hold values that plans are made of.
     fn pure(room: &str) -> bool {
-        matches!(room.split_once('/'), Some((_, "plan" | "classify" | "handler" | "scan" | "retention"))) || FEATURES.contains(&room)
+        matches!(room.split_once('/'), Some((_, "plan" | "checkout" | "classify" | "handler" | "scan" | "retention")))
+            || FEATURES.contains(&room)
     }
 
     fn breaches(files: &BTreeMap<String, String>) -> Vec<String> {

@@ -123,6 +123,8 @@ pub(super) enum Verb {
         #[arg(value_enum)]
         action: LocalAction,
     },
+    /// Print the handler that migrates in a Lambda function, or write what an image with it is made of
+    MigrationHandler(MigrationHandler),
     /// Look at buildspecs for what is wrong, or most likely is
     Lint(super::lint::Lint),
     /// Print the JSON Schema of windlass.yml, or of buildspecs
@@ -226,6 +228,26 @@ pub(super) struct StageVerb {
     /// The release to go on with, by the id that an earlier stage has printed
     #[arg(long, value_name = "ID")]
     pub(super) release: Option<ReleaseId>,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct MigrationHandler {
+    /// What it migrates with
+    #[arg(value_enum)]
+    pub(super) framework: HandlerFramework,
+    /// Write the handler, its runtime and a Dockerfile into this directory, instead of printing the handler
+    #[arg(long, value_name = "DIR")]
+    pub(super) output: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum HandlerFramework {
+    /// Django
+    Django,
+    /// Prisma
+    Prisma,
+    /// Any command, by its exit code
+    Command,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

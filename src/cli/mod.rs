@@ -9,6 +9,7 @@ mod completions;
 mod history;
 mod lint;
 mod local;
+mod migration_handler;
 mod plan;
 mod prebuilt;
 mod release;
@@ -55,6 +56,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Verb::Verify(verb) => verify::run(common, verb).await,
         Verb::Build(verb) => build::run(common, verb).await,
         Verb::Local { action } => local::run(common, *action).await,
+        Verb::MigrationHandler(verb) => migration_handler::run(verb),
         Verb::Lint(verb) => lint::run(common, verb),
         Verb::Schema { of } => schema::run(*of),
         Verb::Completions { shell } => completions::run(*shell),

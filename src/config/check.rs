@@ -22,10 +22,6 @@ pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
             "write `on_failure: keep`: the one that failed is rolled back in any case",
         ));
     }
-    if config.policy.risky_migrations == super::RiskyMigrations::Refuse {
-        let at = place(file, &["policy", "risky_migrations"]);
-        return Err(later(at, "refusing risky migrations", "write `risky_migrations: warn`"));
-    }
     if config.sites.is_empty() && config.services.is_empty() && config.migrations.is_empty() {
         let problem = Problem::new(file.place, "the configuration names nothing to release");
         return Err(problem.hint("add `sites`, `services` or `migrations`; `windlass schema` prints what they hold"));

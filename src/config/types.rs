@@ -240,7 +240,7 @@ pub enum OnFailure {
 }
 
 /// What happens when a migration may break the code that runs.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RiskyMigrations {
     /// It is said.

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: running one twice. An invocation whose answer was lost is never repeated: its outcome is found out, or unknown.
 
+pub mod checkout;
 pub mod execute;
 pub mod handler;
 pub mod observe;

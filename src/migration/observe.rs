@@ -4,9 +4,12 @@ use std::path::Path;
 
 use crate::aws::{Aws, AwsError};
 use crate::config::{Driver, Framework, Migration, Service};
-use crate::model::{Exit, Failure};
+use crate::journal::{Journal, JournalError};
+use crate::model::{Exit, Failure, UnitName};
 
+use super::checkout::{self, History};
 use super::plan::{Found, FoundFunction};
+use super::verdict::Answer;
 
 /// The function, the task definition or the machine that migrates. `root` is the configuration's directory.
 ///
@@ -35,6 +38,47 @@ async fn function(aws: &Aws, name: &str, code: &Path, migration: &Migration) -> 
             plain_application: is_plain(code, migration.framework),
         })
     }))
+}
+
+/// What is known of a database's past: by the handler of windlass's that is live, else by what earlier answers have told.
+///
+/// # Errors
+/// The state cannot be read.
+pub async fn history(
+    aws: &Aws,
+    journal: Option<&Journal>,
+    root: &Path,
+    name: &UnitName,
+    migration: &Migration,
+    service: &Service,
+    found: &Found,
+) -> Result<History, JournalError> {
+    let kind = match migration.framework {
+        Framework::Django => checkout::Kind::Django,
+        Framework::Prisma => checkout::Kind::Prisma,
+        Framework::Command => return Ok(History { by: "a command does not tell what it applies".to_owned(), ..History::default() }),
+    };
+    let folder = root.join(&service.path);
+    let checkout = tokio::task::spawn_blocking(move || checkout::migrations(&folder, kind)).await.unwrap_or_default();
+    let unknown = |by: &str| History { checkout: checkout.clone(), applied: None, by: by.to_owned() };
+    let Some(journal) = journal else { return Ok(unknown("`state: none`: nobody remembers what is applied")) };
+    let past = journal.migration(name).await?;
+    // Only a handler that is known to be windlass's is asked: any other may take the question for a migration.
+    if let (Found::Function(function), Some(asked)) = (found, past.asked)
+        && function.image.as_ref() == Some(&asked)
+    {
+        let event = serde_json::json!({ "action": "state", "databases": migration.databases });
+        let name = migration.function.as_deref().unwrap_or_default();
+        if let Ok(answer) = aws.invoke(name, None, &event, function.timeout).await
+            && let Ok(Answer { all_applied: Some(applied), .. }) = serde_json::from_str(&answer.payload)
+        {
+            return Ok(History { checkout, applied: Some(applied), by: format!("the function `{name}`") });
+        }
+    }
+    Ok(match past.applied {
+        Some(applied) => History { checkout, applied: Some(applied), by: "earlier releases".to_owned() },
+        None => unknown("no earlier release has told what is applied"),
+    })
 }
 
 /// Is the directory such an application, that brings no Lambda runtime of its own?

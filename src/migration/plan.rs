@@ -5,9 +5,10 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{Driver, Framework, Handler, Migration, Service};
+use crate::config::{Driver, Framework, Handler, Migration, RiskyMigrations, Service};
 use crate::model::{ImageRef, ImageUri, Refusal, UnitName};
 
+use super::checkout::{self, History};
 use super::handler::Kind;
 
 /// How long a task or a command may take, unless the configuration says.
@@ -30,6 +31,14 @@ pub struct MigrationPlan {
     pub timeout_seconds: u64,
     /// Are the migrations of this image applied already, by the record?
     pub applied: bool,
+    /// Those of the checkout that are not applied yet, with what may break in them; `None` where nobody knows what is applied.
+    pub pending: Option<Vec<checkout::Migration>>,
+    /// Who says so.
+    pub pending_by: String,
+    /// Where nobody knows: the risky ones of the checkout.
+    pub risky_at_all: Vec<checkout::Migration>,
+    /// What is done about risky ones.
+    pub risky: RiskyMigrations,
 }
 
 /// Where a migration runs.
@@ -88,6 +97,18 @@ impl MigrationPlan {
         }
     }
 
+    /// Are risks said?
+    #[must_use]
+    pub fn says_risks(&self) -> bool {
+        self.risky != RiskyMigrations::Allow
+    }
+
+    /// Are risky migrations refused?
+    #[must_use]
+    pub fn refuses_risks(&self) -> bool {
+        self.risky == RiskyMigrations::Refuse
+    }
+
     /// May the framework be run again without harm, because it applies what is pending and nothing else?
     #[must_use]
     pub fn is_repeatable(&self) -> bool {
@@ -131,7 +152,15 @@ pub struct FoundFunction {
 
 /// Draws one migration. `applied` is the image that the record says was migrated last.
 #[must_use]
-pub fn draw(migration: &Migration, service: &Service, image: ImageRef, found: &Found, applied: Option<&ImageUri>) -> MigrationPlan {
+pub fn draw(
+    migration: &Migration,
+    service: &Service,
+    image: ImageRef,
+    found: &Found,
+    applied: Option<&ImageUri>,
+    history: &History,
+    risky: RiskyMigrations,
+) -> MigrationPlan {
     let known = match &image {
         ImageRef::Known(uri) => Some(uri),
         ImageRef::FromStep(_) => None,
@@ -166,7 +195,24 @@ pub fn draw(migration: &Migration, service: &Service, image: ImageRef, found: &F
         timeout_seconds: timeout.as_secs(),
         applied: known.is_some() && known == applied,
         image,
+        pending: history.pending(),
+        pending_by: history.by.clone(),
+        risky_at_all: history.risky_at_all(),
+        risky,
     }
+}
+
+/// Why pending migrations are refused, if the policy asks for it.
+#[must_use]
+pub fn risk(name: &UnitName, plan: &MigrationPlan) -> Option<Refusal> {
+    let risky = plan.pending.iter().flatten().filter(|migration| !migration.risks.is_empty());
+    let risky: Vec<String> = risky.map(|migration| format!("{}: {}", migration.name, migration.risks.join("; "))).collect();
+    (plan.risky == RiskyMigrations::Refuse && !plan.applied && !risky.is_empty()).then(|| {
+        Refusal::new(
+            format!("migration `{name}` is risky, and `policy.risky_migrations` is `refuse`:\n      {}", risky.join("\n      ")),
+            "split it: what the old code can live with first, the rest once no old code runs; or write `risky_migrations: warn`",
+        )
+    })
 }
 
 /// Windlass's handler where nothing else says what the function runs.
@@ -288,7 +334,15 @@ mod tests {
     #[test]
     fn what_the_record_says_is_applied_is_not_run_again() {
         let draw = |image, applied: Option<&ImageUri>| {
-            draw(&migration(&serde_json::json!({})), &service(), image, &Found::Function(function()), applied)
+            draw(
+                &migration(&serde_json::json!({})),
+                &service(),
+                image,
+                &Found::Function(function()),
+                applied,
+                &History::default(),
+                RiskyMigrations::Warn,
+            )
         };
         let update = |plan: &MigrationPlan| match plan.runs {
             Runs::LambdaImage { update_code, .. } => update_code,
@@ -302,6 +356,24 @@ mod tests {
         let unbuilt = draw(ImageRef::FromStep("api".parse().unwrap()), Some(&last));
         assert_eq!((unbuilt.applied, update(&unbuilt)), (false, None));
         assert!(!draw(ImageRef::Known(uri("1")), None).applied);
+    }
+
+    #[test]
+    fn what_is_pending_and_risky_is_refused_where_the_policy_asks_for_it() {
+        let one = |name: &str, risk: &str| checkout::Migration { name: name.into(), risks: vec![risk.into()] };
+        let checkout = vec![one("a.1", "drops a table"), one("a.2", "drops a column")];
+        let draw = |applied: Option<Vec<String>>, risky| {
+            let history = History { checkout: checkout.clone(), applied, by: "the record".into() };
+            let image = ImageRef::FromStep("api".parse().unwrap());
+            draw(&migration(&serde_json::json!({})), &service(), image, &Found::Function(function()), None, &history, risky)
+        };
+        let refuse = |plan: &MigrationPlan| risk(&"main".parse().unwrap(), plan).map(|refusal| refusal.what);
+        let known = draw(Some(vec!["a.1".into()]), RiskyMigrations::Refuse);
+        assert_eq!(known.pending.as_ref().map(Vec::len), Some(1));
+        assert!(refuse(&known).unwrap().contains("a.2: drops a column"));
+        assert_eq!(refuse(&draw(Some(vec!["a.1".into()]), RiskyMigrations::Warn)), None);
+        let unknown = draw(None, RiskyMigrations::Refuse);
+        assert_eq!((unknown.pending.clone(), refuse(&unknown)), (None, None), "the stage asks again");
     }
 
     #[test]

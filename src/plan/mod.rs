@@ -108,6 +108,8 @@ pub struct Observed {
     pub labels: BTreeMap<String, String>,
     /// Functions, by migration.
     pub functions: BTreeMap<UnitName, migration::plan::Found>,
+    /// What is known of the databases, by migration.
+    pub histories: BTreeMap<UnitName, migration::checkout::History>,
     /// The image that the record says each migration has applied.
     pub migrated: BTreeMap<UnitName, ImageUri>,
     /// Services.
@@ -135,14 +137,27 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
         (Image::Prebuilt(uri), _) | (_, Some(uri)) => ImageRef::Known(uri.clone()),
         (_, None) => images.get(name).map_or_else(|| ImageRef::FromStep(name.clone()), |image| image.reference(name)),
     };
-    let migrations = observed
+    let nothing = migration::checkout::History::default();
+    let migrations: BTreeMap<_, _> = observed
         .functions
         .iter()
         .map(|(name, found)| {
             let migration = &config.migrations[name];
             let image = migration.image.clone().map_or_else(|| reference(&migration.from), ImageRef::Known);
             let service = &config.services[&migration.from];
-            (name.clone(), migration::plan::draw(migration, service, image, found, observed.migrated.get(name)))
+            let history = observed.histories.get(name).unwrap_or(&nothing);
+            (
+                name.clone(),
+                migration::plan::draw(
+                    migration,
+                    service,
+                    image,
+                    found,
+                    observed.migrated.get(name),
+                    history,
+                    config.policy.risky_migrations,
+                ),
+            )
         })
         .collect();
     let services = observed

@@ -12,7 +12,8 @@ use crate::docker::{self, Engine};
 use crate::event::{Events, Outcome, Step};
 use crate::image;
 use crate::journal::{Journal, JournalError, Live, Record};
-use crate::model::{Exit, Failure, ImageUri, ObjectKey, ReleaseId, Stage, UnitName};
+use crate::migration;
+use crate::model::{Exit, Failure, Finding, ImageUri, ObjectKey, ReleaseId, Stage, UnitName};
 use crate::plan::{self, Plan};
 use crate::probe;
 use crate::site;
@@ -203,7 +204,7 @@ pub(super) async fn prepare(
         taken = from_image::sites(request, &aws, journal.as_ref(), &scope.sites, &observed, taken.engine, events, stop).await?;
         observed.sites.append(&mut taken.sites);
     }
-    let mut plan = plan::draw(config, &observed)?;
+    let mut plan = draw(request, &aws, journal.as_ref(), &mut observed, events).await?;
     if let (None, Some(id), [Stage::Publish]) = (&saved, release, stages) {
         uploaded(id, &plan)?;
     }
@@ -240,6 +241,55 @@ pub(super) async fn prepare(
 
 fn account_of(identity: Option<&crate::aws::Identity>) -> &str {
     identity.map_or("", |identity| &identity.account)
+}
+
+/// Draws the plan; where a database has to be migrated, with what is known of its past.
+async fn draw(
+    request: &Request,
+    aws: &Aws,
+    journal: Option<&Journal>,
+    observed: &mut plan::Observed,
+    events: &Events,
+) -> Result<Plan, Failure> {
+    let plan = plan::draw(&request.project.config, observed)?;
+    if plan.migrations.values().all(|migration| migration.applied) {
+        return Ok(plan);
+    }
+    observed.histories = histories(request, aws, journal, &observed.functions).await?;
+    let plan = plan::draw(&request.project.config, observed)?;
+    risks(&plan, events)?;
+    Ok(plan)
+}
+
+/// What is known of the databases' pasts.
+async fn histories(
+    request: &Request,
+    aws: &Aws,
+    journal: Option<&Journal>,
+    found: &BTreeMap<UnitName, migration::plan::Found>,
+) -> Result<BTreeMap<UnitName, migration::checkout::History>, Failure> {
+    let config = &request.project.config;
+    let mut histories = BTreeMap::new();
+    for (name, found) in found {
+        let migration = &config.migrations[name];
+        let (root, service) = (&request.project.root, &config.services[&migration.from]);
+        let history = migration::observe::history(aws, journal, root, name, migration, service, found).await;
+        histories.insert(name.clone(), history.map_err(|error| unreadable(error, "migrations"))?);
+    }
+    Ok(histories)
+}
+
+/// Says which pending migrations are risky, and refuses them where the policy asks for it.
+fn risks(plan: &Plan, events: &Events) -> Result<(), Failure> {
+    let refusals = plan.migrations.iter().filter_map(|(name, migration)| migration::plan::risk(name, migration));
+    let findings: Vec<Finding> = refusals.map(|refusal| Finding { what: String::new(), refusal: Some(refusal) }).collect();
+    preflight::refuse(&findings)?;
+    for (name, migration) in plan.migrations.iter().filter(|(_, migration)| !migration.applied && migration.says_risks()) {
+        for one in migration.pending.iter().flatten().filter(|one| !one.risks.is_empty()) {
+            events.note(format!("{name}: {} is risky: {}", one.name, one.risks.join("; ")));
+        }
+    }
+    Ok(())
 }
 
 /// Looks for all that is needed, and refuses if any of it is missing or wrong.

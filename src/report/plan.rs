@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::image::plan::BuildPlan;
-use crate::migration::plan::Runs;
+use crate::migration::plan::{MigrationPlan, Runs};
 use crate::model::{Authority, ImageRef, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::plan::Action;
@@ -177,6 +177,23 @@ fn image(reference: &ImageRef) -> String {
     }
 }
 
+fn pending(migration: &MigrationPlan, out: &mut String) -> std::fmt::Result {
+    let Some(pending) = &migration.pending else {
+        return writeln!(out, "    pending: unknown ({})", migration.pending_by);
+    };
+    if pending.is_empty() {
+        return writeln!(out, "    pending: none of the checkout's, by {}", migration.pending_by);
+    }
+    writeln!(out, "    pending, by {}:", migration.pending_by)?;
+    for one in pending {
+        writeln!(out, "    + {}", one.name)?;
+        for risk in one.risks.iter().filter(|_| migration.says_risks()) {
+            writeln!(out, "      ! risky: {risk}")?;
+        }
+    }
+    Ok(())
+}
+
 fn migrations(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (name, migration) in plan.migrations.iter().filter(|(_, migration)| !migration.applied) {
         let image = image(&migration.image);
@@ -192,6 +209,7 @@ fn migrations(plan: &Plan, out: &mut String) -> std::fmt::Result {
             Runs::Local { directory, .. } => format!("run in {directory} on this machine"),
         };
         writeln!(out, "  {name}: {does}, at most {} s", migration.timeout_seconds)?;
+        pending(migration, out)?;
     }
     Ok(())
 }

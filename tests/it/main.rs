@@ -21,6 +21,8 @@ mod lock;
 #[cfg(test)]
 mod migration;
 #[cfg(test)]
+mod migration_engine;
+#[cfg(test)]
 mod preflight;
 #[cfg(test)]
 mod release;

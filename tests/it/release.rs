@@ -99,6 +99,7 @@ async fn a_plan_of_everything_writes_nothing_and_is_the_same_each_time() {
 
     migrations:
       main: update and invoke release-plan with 28d9962b9d2a, at most 300 s
+        pending: unknown (no earlier release has told what is applied)
 
     services:
       api: roll release-plan/release-plan from release-plan:1 to 28d9962b9d2a

@@ -141,6 +141,48 @@ impl Seed {
         arn
     }
 
+    /// As [`Seed::service`], with variables, and a log in the group of the service's name.
+    pub(crate) async fn service_with(&self, cluster: &str, name: &str, image: &str, variables: &[(&str, &str)]) {
+        let ecs = aws_sdk_ecs::Client::new(&self.0);
+        let pair = |(name, value): &(&str, &str)| aws_sdk_ecs::types::KeyValuePair::builder().name(*name).value(*value).build();
+        let log = aws_sdk_ecs::types::LogConfiguration::builder()
+            .log_driver(aws_sdk_ecs::types::LogDriver::Awslogs)
+            .options("awslogs-group", name)
+            .options("awslogs-region", "us-east-1")
+            .options("awslogs-stream-prefix", "web")
+            .build()
+            .unwrap();
+        aws_sdk_cloudwatchlogs::Client::new(&self.0).create_log_group().log_group_name(name).send().await.unwrap();
+        let container = ContainerDefinition::builder().name("web").image(image).essential(true).log_configuration(log);
+        let container = container.set_environment(Some(variables.iter().map(pair).collect()));
+        let definition = ecs.register_task_definition().family(name).container_definitions(container.build());
+        let definition = definition.requires_compatibilities(Compatibility::Fargate).network_mode(NetworkMode::Awsvpc);
+        let made = definition.cpu("256").memory("512").send().await.unwrap();
+        let arn = made.task_definition.unwrap().task_definition_arn.unwrap();
+        let network = AwsVpcConfiguration::builder().subnets("subnet-1").build().unwrap();
+        let service = ecs.create_service().cluster(cluster).service_name(name).task_definition(&arn).desired_count(1);
+        let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(true).build();
+        let service = service.deployment_configuration(DeploymentConfiguration::builder().deployment_circuit_breaker(breaker).build());
+        let service = service.network_configuration(NetworkConfiguration::builder().awsvpc_configuration(network).build());
+        service.launch_type(LaunchType::Fargate).send().await.unwrap();
+    }
+
+    /// As [`Seed::function`], with variables.
+    pub(crate) async fn function_with(&self, name: &str, image: &str, variables: &[(&str, &str)]) {
+        let lambda = aws_sdk_lambda::Client::new(&self.0);
+        let function = lambda.create_function().function_name(name).package_type(PackageType::Image).timeout(120);
+        let function = function.role(format!("arn:aws:iam::{ACCOUNT}:role/lambda"));
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment = aws_sdk_lambda::types::Environment::builder().set_variables(Some(variables)).build();
+        function.environment(environment).code(FunctionCode::builder().image_uri(image).build()).send().await.unwrap();
+    }
+
+    /// The digest of the only image of a repository.
+    pub(crate) async fn only_image(&self, repository: &str) -> String {
+        let images = aws_sdk_ecr::Client::new(&self.0).describe_images().repository_name(repository).send().await.unwrap();
+        images.image_details()[0].image_digest().unwrap().to_owned()
+    }
+
     /// A function made of an image.
     pub(crate) async fn function(&self, name: &str, image: &str) {
         let lambda = aws_sdk_lambda::Client::new(&self.0);

@@ -35,7 +35,7 @@ pub(super) struct Target {
     pub(super) log_group: String,
     timeout: Duration,
     /// Is its handler one of windlass's, which can be asked for the state without harm?
-    ours: bool,
+    pub(super) ours: bool,
 }
 
 /// Brings the function to the release's image, and publishes a version of it.

@@ -113,6 +113,7 @@ impl One<'_> {
         {
             return Ok(described(&answer, true));
         }
+        self.risks(target).await?;
         let now = OffsetDateTime::now_utc();
         history.attempts += 1;
         let mut attempt = MigrationAttempt {
@@ -204,6 +205,29 @@ impl One<'_> {
         self.remember(history, &MigrationAttempt { ended: Some(end), ..attempt.clone() }).await?;
         // What another image has applied says nothing of this one's.
         Ok(answer.filter(|_| attempt.image == *self.image))
+    }
+
+    /// Asks what is pending, now that the function has the release's code, where the plan could not know and the policy refuses risks.
+    async fn risks(&self, target: &Target) -> Result<(), Failure> {
+        if !self.plan.refuses_risks() || self.plan.risky_at_all.is_empty() {
+            return Ok(());
+        }
+        let pending = match target {
+            Target::Function(function) if function.ours => function.state(self).await.map(|state| state.pending.unwrap_or_default()),
+            _ => Err(self.plan.pending_by.clone()),
+        };
+        let is_pending = |name: &String| pending.as_ref().map_or(true, |pending| pending.contains(name));
+        let risky = self.plan.risky_at_all.iter().filter(|one| is_pending(&one.name));
+        let risky: Vec<String> = risky.map(|one| format!("{}: {}", one.name, one.risks.join("; "))).collect();
+        if risky.is_empty() {
+            return Ok(());
+        }
+        let what = match &pending {
+            Ok(_) => format!("migration `{}` is risky, and `policy.risky_migrations` is `refuse`", self.name),
+            Err(why) => format!("migration `{}` may be risky, and nobody knows what is applied: {why}", self.name),
+        };
+        let failure = Failure::new(Exit::Migration, what).because(risky.join("\n   "));
+        Err(failure.hint(format!("nothing was migrated; {NOT_ROLLED}; split it, or write `risky_migrations: warn` for this release")))
     }
 
     async fn find_out(&self, target: &Target, attempt: &MigrationAttempt, step: &Step) -> Found {

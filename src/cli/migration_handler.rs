@@ -1,0 +1,32 @@
+//! `windlass migration-handler`.
+
+use std::process::ExitCode;
+
+use crate::migration::handler::Kind;
+use crate::model::{Exit, Failure};
+
+use super::arguments::{HandlerFramework, MigrationHandler};
+
+pub(super) fn run(verb: &MigrationHandler) -> Result<ExitCode, Failure> {
+    let kind = match verb.framework {
+        HandlerFramework::Django => Kind::Django,
+        HandlerFramework::Prisma => Kind::Prisma,
+        HandlerFramework::Command => Kind::Command,
+    };
+    let Some(folder) = &verb.output else {
+        super::print(kind.handler().text)?;
+        return Ok(ExitCode::SUCCESS);
+    };
+    let dockerfile = format!("ARG BASE\n{}", kind.dockerfile("${BASE}"));
+    let [handler, runtime] = kind.files();
+    std::fs::create_dir_all(folder)
+        .and_then(|()| std::fs::write(folder.join(handler.name), handler.text))
+        .and_then(|()| std::fs::write(folder.join(runtime.name), runtime.text))
+        .and_then(|()| std::fs::write(folder.join("Dockerfile"), dockerfile))
+        .map_err(|error| {
+            let failure = Failure::new(Exit::Config, format!("writing the handler into `{}` failed", folder.display())).because(error);
+            failure.hint("name a directory that may be written with --output")
+        })?;
+    super::print(&format!("docker build --build-arg BASE=IMAGE@sha256:… {}\n", folder.display()))?;
+    Ok(ExitCode::SUCCESS)
+}
