@@ -162,12 +162,18 @@ pub(super) struct Plan {
     /// Exit with 3 if there are changes
     #[arg(long)]
     pub(super) detailed_exitcode: bool,
+    /// Write the plan to a file too, for `release --plan`
+    #[arg(long, value_name = "FILE")]
+    pub(super) out: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]
 pub(super) struct Release {
     #[command(flatten)]
     pub(super) units: Units,
+    /// Carry out a plan that `plan --out` has written, if what it was drawn from has not moved
+    #[arg(long, value_name = "FILE", conflicts_with = "units")]
+    pub(super) plan: Option<PathBuf>,
     #[command(flatten)]
     pub(super) locking: Locking,
 }

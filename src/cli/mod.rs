@@ -31,6 +31,11 @@ use arguments::{Arguments, Format, Verb};
 /// Runs the command line that the process was started with.
 #[must_use]
 pub fn main() -> ExitCode {
+    // What a panic says goes past every reporter.
+    std::panic::set_hook(Box::new(|panic| {
+        let text = session::mask().apply(&panic.to_string());
+        let _ = writeln!(std::io::stderr(), "error: {text}\nhint: this is a bug in windlass: please report it with the lines above");
+    }));
     // clap answers a wrong command line itself, with exit code 2.
     let arguments = Arguments::parse();
     // One thread waits for everybody: with several, a third of an upload's time went into waking each other. Hashing has its own.
@@ -119,7 +124,7 @@ fn print(text: &str) -> Result<(), Failure> {
 
 fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     let text = serde_json::to_string_pretty(value).map_err(|error| Failure::new(Exit::Bug, "writing JSON failed").because(error))?;
-    print(&(text + "\n"))
+    print(&(session::mask().apply(&text) + "\n"))
 }
 
 /// Is stderr a terminal on which lines may be moved and coloured?

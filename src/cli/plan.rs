@@ -15,6 +15,15 @@ pub(super) async fn run(common: &Common, verb: &Plan) -> Result<ExitCode, Failur
         release::plan(&request, &Stage::ALL, events, stop).await
     });
     let plan = plan.await?;
+    if let Some(path) = &verb.out {
+        let saved = release::Saved::of(&plan, &verb.units.units)?;
+        let json = serde_json::to_string(&saved).map_err(std::io::Error::other);
+        let written = json.and_then(|json| std::fs::write(path, session::mask().apply(&json)));
+        written.map_err(|error| {
+            let failure = Failure::new(Exit::Config, format!("writing the plan to `{}` failed", path.display())).because(error);
+            failure.hint("name a file in a directory that exists and may be written to")
+        })?;
+    }
     match common.format {
         Format::Human => super::print(&report::plan_text(&plan))?,
         Format::Json => super::print_json(&plan)?,

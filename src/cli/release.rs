@@ -1,20 +1,34 @@
 //! `windlass release`.
 
+use std::path::Path;
 use std::process::ExitCode;
 
-use crate::model::{Commit, Failure};
-use crate::release::{self, Released, Request};
+use crate::model::{Commit, Exit, Failure};
+use crate::release::{self, Released, Request, Saved};
 
 use super::arguments::{Common, Format, Release};
 use super::session;
 
 pub(super) async fn run(common: &Common, verb: &Release) -> Result<ExitCode, Failure> {
+    let saved = verb.plan.as_deref().map(saved).transpose()?;
+    let units = saved.as_ref().map_or(&verb.units.units[..], Saved::units);
     let released = session::with_reporter(common, true, async |events, stop| {
-        let request = session::request(common, &verb.units.units, events).await?;
+        let request = session::request(common, units, events).await?;
         let request = Request { hold: verb.locking.hold(), ..request };
-        release::release(&request, events, stop).await
+        match &saved {
+            Some(saved) => release::release_saved(&request, saved, events, stop).await,
+            None => release::release(&request, events, stop).await,
+        }
     });
     say(common, &released.await?, "released")
+}
+
+fn saved(path: &Path) -> Result<Saved, Failure> {
+    let text = std::fs::read_to_string(path).map_err(|error| {
+        let failure = Failure::new(Exit::StalePlan, format!("reading the plan `{}` failed; nothing was changed", path.display()));
+        failure.because(error).hint("write one with `windlass plan --out FILE`")
+    })?;
+    Saved::parse(&text)
 }
 
 /// Says what came of a release or of one of its stages.

@@ -2,6 +2,7 @@
 //!
 //! Deliberately absent: who listens. A saved stream of events replays in any reporter.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -147,6 +148,8 @@ pub struct Events {
     waiting: Arc<AtomicUsize>,
     mask: Arc<Mask>,
     ran: Arc<Mutex<Vec<StepRan>>>,
+    /// The end of a piece of a long line, until its next piece shows whether a secret goes on there.
+    held: Arc<Mutex<HashMap<Step, String>>>,
 }
 
 /// The receiving end.
@@ -156,13 +159,20 @@ pub struct Stream {
     waiting: Arc<AtomicUsize>,
 }
 
+/// A line of this length may be a piece of one that was too long to be given whole.
+const PIECE: usize = 60 * 1024;
+
+fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
+    of.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 /// A channel for the events of one run; `mask` is taken out of whatever a build or a task prints.
 #[must_use]
 pub fn channel(mask: Mask) -> (Events, Stream) {
     let (to, from) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    let ran = Arc::default();
-    (Events { to, waiting: Arc::clone(&waiting), mask: Arc::new(mask), ran }, Stream { from, waiting })
+    let (ran, held) = Default::default();
+    (Events { to, waiting: Arc::clone(&waiting), mask: Arc::new(mask), ran, held }, Stream { from, waiting })
 }
 
 impl Stream {
@@ -186,7 +196,7 @@ impl Events {
     /// The steps that have ended so far.
     #[must_use]
     pub fn ran(&self) -> Vec<StepRan> {
-        self.ran.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        lock(&self.ran).clone()
     }
 
     /// Sends a sentence.
@@ -196,7 +206,12 @@ impl Events {
 
     /// Sends a line of a step's own output.
     pub fn output(&self, step: &Step, line: &str) {
-        self.send(Event::Output { step: step.clone(), line: self.mask.apply(line) });
+        let mut text = lock(&self.held).remove(step).unwrap_or_default() + line;
+        if line.len() >= PIECE {
+            let rest = text.split_off(self.mask.cut(&text));
+            lock(&self.held).insert(step.clone(), rest);
+        }
+        self.send(Event::Output { step: step.clone(), line: self.mask.apply(&text) });
     }
 
     /// `text` as it may be shown.
@@ -222,6 +237,10 @@ impl Events {
         let start = Instant::now();
         self.send(Event::StepStarted { step: step.clone() });
         let result = work.await;
+        let held = lock(&self.held).remove(&step);
+        if let Some(rest) = held {
+            self.send(Event::Output { step: step.clone(), line: self.mask.apply(&rest) });
+        }
         let (outcome, detail) = match &result {
             Ok((_, outcome, detail)) => (*outcome, detail.clone()),
             Err(failure) => (Outcome::Failed, failure.causes().last().cloned().unwrap_or_else(|| failure.to_string())),
@@ -237,7 +256,7 @@ impl Events {
             seconds,
             ended,
         };
-        self.ran.lock().unwrap_or_else(PoisonError::into_inner).push(ran);
+        lock(&self.ran).push(ran);
         self.send(Event::StepFinished { step, outcome, detail, seconds });
         result.map(|(value, _, _)| value)
     }
@@ -264,5 +283,24 @@ mod tests {
             }
         }
         assert_eq!((progress, steps), (WAITING_PROGRESS, 2));
+    }
+    #[tokio::test]
+    async fn a_secret_across_two_pieces_of_a_line_is_masked() {
+        let (events, mut stream) = channel(Mask::new(["s3cr3t-value-that-is-long".to_owned()]));
+        let step = Step::of(Stage::Assets, "web", "build");
+        let work = async {
+            events.output(&step, &format!("{}s3cr3t-value", "x".repeat(64 * 1024 - 12)));
+            events.output(&step, "-that-is-long; more");
+            Ok(((), Outcome::Done, String::new()))
+        };
+        events.step(step.clone(), work).await.unwrap();
+        drop(events);
+        let mut said = String::new();
+        while let Some(event) = stream.next().await {
+            if let Event::Output { line, .. } = event {
+                said.push_str(&line);
+            }
+        }
+        assert_eq!(said.trim_start_matches('x'), "***; more");
     }
 }

@@ -118,6 +118,16 @@ impl Journal {
         Ok(held(&parse(&key, &found.body)?, &found, None))
     }
 
+    /// The release that the lock `name` is or was held for last.
+    ///
+    /// # Errors
+    /// S3 fails, or the object is unreadable.
+    pub async fn last_held_for(&self, name: &str) -> Result<Option<ReleaseId>, JournalError> {
+        let key = self.key(name);
+        let Some(found) = self.aws.read_aged(&self.bucket, &key).await? else { return Ok(None) };
+        Ok(Some(parse(&key, &found.body)?.last))
+    }
+
     /// Takes the lock `name` if nobody has it, or if its holder is dead. `unchanged` is a tag that was seen unchanged for as long as its
     /// lease lasts: its holder is dead too. With `guard` the lease guards every write of this journal's clients.
     ///

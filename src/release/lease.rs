@@ -32,7 +32,7 @@ impl Default for Hold {
 }
 
 /// Where the lock of an application in an environment lies.
-const LOCK: &str = "lock.json";
+pub(super) const LOCK: &str = "lock.json";
 
 /// Takes the lock for `release`; `None` where no state is kept.
 pub(super) async fn take(

@@ -17,6 +17,7 @@ mod prepare;
 mod rollback;
 mod run;
 mod same;
+mod saved;
 mod scope;
 mod stages;
 mod status;
@@ -35,6 +36,7 @@ use crate::site::observe::Look;
 
 pub use lease::Hold;
 pub use prepare::World;
+pub use saved::Saved;
 
 /// What a verb is asked to do, for whom, from where.
 #[derive(Debug, Clone)]
@@ -125,6 +127,19 @@ pub async fn plan(request: &Request, stages: &[Stage], events: &Events, stop: &S
 /// As [`plan`], and whatever a stage fails with.
 pub async fn release(request: &Request, events: &Events, stop: &Stop) -> Result<Released, Failure> {
     run::run(request, &Stage::ALL, None, events, stop).await
+}
+
+/// Carries out a plan that was saved, of its own units and stages.
+///
+/// # Errors
+/// [`Exit::StalePlan`] if what it was drawn from has moved; else as [`release`].
+pub async fn release_saved(request: &Request, saved: &Saved, events: &Events, stop: &Stop) -> Result<Released, Failure> {
+    let draw = async || {
+        let (world, plan) = Box::pin(prepare::prepare(request, saved.stages(), None, events, stop)).await?;
+        saved.hold(&plan, world.journal.as_ref()).await?;
+        Ok((world, plan))
+    };
+    run::under_lock(request, draw, None, events, stop).await
 }
 
 /// Runs one stage, perhaps of a release that another machine has begun.

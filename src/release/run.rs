@@ -10,7 +10,7 @@ use crate::model::{Exit, Failure, ImageRef, ReleaseId, Sha256, Stage};
 use crate::plan::Plan;
 use crate::service::plan::Action;
 
-use super::{Released, Request, Stop, World, commit, lease, older, prepare, same, stages, stopped};
+use super::{Released, Request, Stop, World, commit, lease, older, prepare, same, saved, stages, stopped};
 
 /// How often a plan is drawn because what is live has moved under it.
 const DRAWINGS: usize = 3;
@@ -243,14 +243,8 @@ async fn unfinished(world: &World, plan: &Plan, lease: Option<&Lease>) -> Result
 }
 
 /// A digest of what the plan is to bring, whatever of it is live already.
-fn intent(plan: &Plan) -> Result<Sha256, Failure> {
-    let image = |reference: &ImageRef| match reference {
-        ImageRef::FromStep(name) => plan.images.get(name).map_or_else(|| name.to_string(), |image| format!("{}:{}", image.uri, image.tag)),
-        ImageRef::Known(uri) => {
-            let built = plan.images.values().find(|image| image.uri == uri.repository && image.present == Some(uri.digest));
-            built.map_or_else(|| uri.to_string(), |image| format!("{}:{}", image.uri, image.tag))
-        }
-    };
+pub(super) fn intent(plan: &Plan) -> Result<Sha256, Failure> {
+    let image = |reference: &ImageRef| saved::image_of(plan, reference);
     let sites: Vec<_> = plan
         .sites
         .iter()

@@ -29,6 +29,8 @@ mod release;
 #[cfg(test)]
 mod rollback;
 #[cfg(test)]
+mod saved_plan;
+#[cfg(test)]
 mod secrets;
 #[cfg(test)]
 mod shop;

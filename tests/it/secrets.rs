@@ -46,6 +46,24 @@ async fn a_secret_that_a_build_prints_is_masked() {
 }
 
 #[tokio::test]
+async fn a_secret_is_masked_in_whatever_form_a_build_prints_it() {
+    let script = "\"printf 'user:%s' $NPM_TOKEN | base64; printf '%s@host' $NPM_TOKEN | base64 -w0; head -c 65530 /dev/zero | tr '\\\\0' x; echo $NPM_TOKEN\"";
+    let shop = shop("secret-forms", script).await;
+    let outcome = shop.run(&["release", "--format", "json"]).expect(0);
+    assert_silent(&outcome);
+    // What stands for the secret alone, after five and after no bytes.
+    for (text, stream) in [(&outcome.stdout, "stdout"), (&outcome.stderr, "stderr")] {
+        for part in ["cG0tN2YzYzFlOWFiMmQ4NDU2", "bnBtLTdmM2MxZTlhYjJkODQ1"] {
+            assert!(!text.contains(part), "{part} is on {stream}");
+        }
+    }
+    shop.run(&["plan", "--out", "../plan.json", "--rebuild"]).expect(0);
+    let plan = std::fs::read_to_string(shop.scene.project().join("../plan.json")).unwrap();
+    assert!(!plan.contains(TOKEN) && !plan.contains(KEY));
+    assert_not_kept(&shop).await;
+}
+
+#[tokio::test]
 async fn a_secret_that_a_failing_build_prints_is_masked() {
     let shop = shop("secret-failing", "\"echo denied for $NPM_TOKEN; exit 1\"").await;
     let human = shop.run(&["release"]).expect(20);

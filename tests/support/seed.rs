@@ -123,14 +123,26 @@ impl Seed {
         aws_sdk_ecs::Client::new(&self.0).create_cluster().cluster_name(name).send().await.unwrap();
     }
 
+    /// A task definition with one container `web`; gives its ARN.
+    pub(crate) async fn revision(&self, family: &str, image: &str) -> String {
+        let ecs = aws_sdk_ecs::Client::new(&self.0);
+        let container = ContainerDefinition::builder().name("web").image(image).essential(true);
+        let definition = ecs.register_task_definition().family(family).container_definitions(container.build());
+        let definition = definition.requires_compatibilities(Compatibility::Fargate).network_mode(NetworkMode::Awsvpc);
+        let made = definition.cpu("256").memory("512").send().await.unwrap();
+        made.task_definition.unwrap().task_definition_arn.unwrap()
+    }
+
+    /// Tells a service to run a revision, as somebody else would.
+    pub(crate) async fn roll(&self, cluster: &str, name: &str, revision: &str) {
+        let ecs = aws_sdk_ecs::Client::new(&self.0);
+        ecs.update_service().cluster(cluster).service(name).task_definition(revision).send().await.unwrap();
+    }
+
     /// A Fargate service of one task with one container `web`, and a task definition of the same name; gives that one's ARN.
     pub(crate) async fn service(&self, cluster: &str, name: &str, image: &str) -> String {
         let ecs = aws_sdk_ecs::Client::new(&self.0);
-        let container = ContainerDefinition::builder().name("web").image(image).essential(true);
-        let definition = ecs.register_task_definition().family(name).container_definitions(container.build());
-        let definition = definition.requires_compatibilities(Compatibility::Fargate).network_mode(NetworkMode::Awsvpc);
-        let made = definition.cpu("256").memory("512").send().await.unwrap();
-        let arn = made.task_definition.unwrap().task_definition_arn.unwrap();
+        let arn = self.revision(name, image).await;
         let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(true).build();
         let network = AwsVpcConfiguration::builder().subnets("subnet-1").build().unwrap();
         let service = ecs.create_service().cluster(cluster).service_name(name).task_definition(&arn).desired_count(1);
