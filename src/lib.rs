@@ -22,7 +22,7 @@
 //!   `execute.rs` does what the plan says. None names another.
 //! * [`buildspec`] reads AWS CodeBuild's buildspecs and runs them as CodeBuild does; it knows nothing of releases.
 //! * The rest: [`plan`] (what the features' plans add up to), [`release`] (the story), [`report`] (lines, bars, JSON), [`local`]
-//!   (the local cloud), [`cli`] (flags in, exit code out).
+//!   (the local cloud), [`infra`] (IAM policies), [`cli`] (flags in, exit code out).
 //!
 //! Who may name whom is a table in `tests/architecture.rs`, which holds it against the source.
 //!
@@ -47,6 +47,7 @@ pub mod config;
 pub mod docker;
 pub mod event;
 pub mod image;
+pub mod infra;
 pub mod journal;
 pub mod local;
 pub mod migration;

@@ -20,6 +20,7 @@ mod table {
         ("buildspec", &["model", "process", "event", "aws", "docker"]),
         ("report", &["model", "event", "plan", "journal", "F/plan"]),
         ("local", &["model", "process"]),
+        ("infra", &["model", "config"]),
         ("release", &["model", "process", "event", "config", "aws", "docker", "probe", "journal", "plan", "F", "buildspec"]),
         (
             "cli",
@@ -37,6 +38,7 @@ mod table {
                 "buildspec",
                 "report",
                 "local",
+                "infra",
                 "release",
             ],
         ),
@@ -56,6 +58,7 @@ mod table {
                 "buildspec",
                 "report",
                 "local",
+                "infra",
                 "release",
                 "cli",
             ],

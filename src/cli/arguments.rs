@@ -133,6 +133,8 @@ pub(super) enum Verb {
         #[arg(value_enum, default_value_t = SchemaOf::Config)]
         of: SchemaOf,
     },
+    /// Print the IAM policy that a stage needs
+    Policy(Policy),
     /// Print a shell's completions
     Completions {
         /// The shell
@@ -188,6 +190,12 @@ pub(super) struct Rollback {
     pub(super) plan: bool,
     #[command(flatten)]
     pub(super) locking: Locking,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Policy {
+    /// assets, images, migrations, services or publish [default: all five, as for `release` and `rollback`]
+    pub(super) stage: Option<Stage>,
 }
 
 #[derive(Debug, Args)]

@@ -11,6 +11,7 @@ mod lint;
 mod local;
 mod migration_handler;
 mod plan;
+mod policy;
 mod prebuilt;
 mod release;
 mod rollback;
@@ -64,6 +65,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Verb::MigrationHandler(verb) => migration_handler::run(verb),
         Verb::Lint(verb) => lint::run(common, verb),
         Verb::Schema { of } => schema::run(*of),
+        Verb::Policy(verb) => policy::run(common, verb).await,
         Verb::Completions { shell } => completions::run(*shell),
     }
 }

@@ -23,6 +23,8 @@ mod migration;
 #[cfg(test)]
 mod migration_engine;
 #[cfg(test)]
+mod policy;
+#[cfg(test)]
 mod preflight;
 #[cfg(test)]
 mod release;

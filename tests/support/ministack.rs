@@ -46,7 +46,12 @@ impl Ministack {
     /// Starts one. Without an engine, services "run" at once and hold no containers; with one, it removes every container that any
     /// ministack has labelled on that engine: one test at a time, then.
     pub(crate) fn start(with_engine: bool) -> Self {
-        (0..5).find_map(|_| launch(with_engine)).expect("ministack starts within five attempts")
+        (0..5).find_map(|_| launch(with_engine, false)).expect("ministack starts within five attempts")
+    }
+
+    /// Starts one without an engine that checks signatures and evaluates the policies of IAM's users; `test` may do everything.
+    pub(crate) fn start_with_authorization() -> Self {
+        (0..5).find_map(|_| launch(false, true)).expect("ministack starts within five attempts")
     }
 
     /// Where it listens: `http://127.0.0.1:34567`.
@@ -75,7 +80,7 @@ impl Drop for Ministack {
 }
 
 /// `None` when another process took the port in between.
-fn launch(with_engine: bool) -> Option<Ministack> {
+fn launch(with_engine: bool, authorization: bool) -> Option<Ministack> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let home = std::env::temp_dir().join(format!("windlass-ministack-{port}"));
     std::fs::create_dir_all(&home).unwrap();
@@ -97,6 +102,7 @@ fn launch(with_engine: bool) -> Option<Ministack> {
         // Each would open a port that cannot be chosen.
         .env("IOT_MTLS_ENABLED", "0")
         .env("SFTP_ENABLED", "0")
+        .env("AUTH", if authorization { "true" } else { "false" })
         .env("PERSIST_STATE", "0")
         .env("STATE_DIR", home.join("state"))
         .env("S3_DATA_DIR", home.join("s3"))
@@ -134,7 +140,7 @@ fn is_healthy(port: u16) -> bool {
 }
 
 /// The interpreter beside `WINDLASS_TEST_MINISTACK` (a `…/bin/ministack`), else in the place where `windlass local up` installs it.
-fn python() -> PathBuf {
+pub(crate) fn python() -> PathBuf {
     let folder = |name: &str| std::env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     let given = folder("WINDLASS_TEST_MINISTACK");
     let program = given.unwrap_or_else(|| {
