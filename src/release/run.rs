@@ -9,6 +9,7 @@ use crate::journal::{Lease, Ran, Record, Run};
 use crate::model::{Exit, Failure, ImageRef, ReleaseId, Sha256, Stage};
 use crate::plan::Plan;
 use crate::service::plan::Action;
+use crate::site::plan::Known;
 
 use super::{Released, Request, Stop, World, commit, lease, older, prepare, same, saved, stages, stopped};
 
@@ -44,6 +45,9 @@ pub(super) async fn under_lock(
             same::say(&world, &plan, events).await?;
             return Ok(Released { release, plan });
         }
+        if plan.is_empty() {
+            events.note("what is live is as it should be, and is written down");
+        }
         let id = match &release {
             Some(id) => id.clone(),
             None => new_id(OffsetDateTime::now_utc(), &plan)?,
@@ -72,14 +76,17 @@ pub(super) async fn let_go(lease: Option<Lease>, events: &Events) {
     }
 }
 
-/// Does a service run what it should without the record saying so? An earlier run was killed in between.
+/// Is something live as it should be, without the record saying so? An earlier run was killed in between, or somebody else has made it.
 fn lags(world: &World, plan: &Plan) -> bool {
-    world.journal.is_some()
-        && plan.restores.is_none()
-        && plan.services.iter().any(|(name, service)| {
-            let recorded = world.live.services.get(name).map(|live| &live.image);
-            service.action == Action::Nothing && matches!(&service.image, ImageRef::Known(image) if recorded != Some(image))
-        })
+    if world.journal.is_none() || plan.restores.is_some() {
+        return false;
+    }
+    let site = plan.stages.contains(&Stage::Publish) && plan.sites.values().any(|site| site.known == Known::Listing);
+    let service = plan.services.iter().any(|(name, service)| {
+        let recorded = world.live.services.get(name).map(|live| &live.image);
+        service.action == Action::Nothing && matches!(&service.image, ImageRef::Known(image) if recorded != Some(image))
+    });
+    site || service
 }
 
 /// Carries the plan out under the lock, and lets go of it whatever happens.

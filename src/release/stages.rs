@@ -9,7 +9,7 @@ use crate::journal::{Journal, LiveMigration, LiveService, LiveSite, Published, R
 use crate::model::{Exit, Failure, ImageRef, ImageUri, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::plan::Action;
-use crate::site::plan::Manifest;
+use crate::site::plan::{Known, Manifest, SitePlan};
 use crate::{cdn, image, migration, service, site};
 
 use super::prepare::Etags;
@@ -174,7 +174,9 @@ fn mixed(failure: Failure, rolled: &[UnitName]) -> Failure {
 }
 
 async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
-    let todo: Vec<_> = plan.sites.iter().filter(|(_, site)| !site.is_empty()).collect();
+    // One that is as it should be and has no manifest gets one.
+    let unsaid = |site: &SitePlan| world.journal.is_some() && site.known == Known::Listing;
+    let todo: Vec<_> = plan.sites.iter().filter(|(_, site)| !site.is_empty() || unsaid(site)).collect();
     let World { aws, journal, root, etags, .. } = &*world;
     let all = todo.iter().map(|(name, site)| async move {
         let manifest = site::execute::publish(aws, journal.as_ref(), root, name, site, etags.get(*name), events).await?;
