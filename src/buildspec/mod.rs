@@ -30,6 +30,7 @@ mod run;
 mod runtimes;
 mod secrets;
 mod shell;
+mod shell_text;
 pub mod spec;
 mod tools;
 

@@ -92,3 +92,7 @@ pub(super) fn read(format: ReportFormat, text: &str) -> Result<Content, String> 
         _ => cases(format, text).map(Content::Tests),
     }
 }
+
+#[cfg(test)]
+#[path = "reports_tests.rs"]
+mod tests;

@@ -19,7 +19,7 @@ use super::phase::{self, Ran};
 use super::problem::Problem;
 use super::read::read;
 use super::result::{BuildResult, PhaseResult, Refused, Status};
-use super::shell::{Failure, Place, Shell, Terms};
+use super::shell::{Failure, Place, Shell, Terms, inner};
 use super::spec::{Buildspec, OnFailure, Phase, PhaseName};
 use super::{artifacts, container, reports, runtimes, secrets, tools};
 use crate::model::yaml;
@@ -99,7 +99,7 @@ async fn prepare<'a>(order: &'a Order, log: &'a Log<'a>) -> Result<Build<'a>, Un
     let state = Shell::state().map_err(|error| failed(format!("a directory for the build's state: {error}")))?;
     let place = match &order.container {
         None => Place::Host(Shell::session(&id)),
-        Some(options) => Place::Container(container::start(order, options, &source, state.path(), log).await.map_err(&failed)?),
+        Some(options) => Place::Container(container::start(order, options, &source, &inner(state.path()), log).await.map_err(&failed)?),
     };
     let name = buildspec.env.shell.as_deref().unwrap_or(if order.container.is_some() { "sh" } else { "/bin/sh" });
     let shell = Shell::new(place, name, buildspec.version, &source, state, &variables);

@@ -16,6 +16,7 @@ use tempfile::TempDir;
 use tokio::time::Instant;
 
 use super::environment::Variables;
+use super::shell_text::{assignment, is_name, quoted, signal_name};
 use super::spec::Version;
 use crate::docker::Machine;
 use crate::process::{Invocation, ProcessError, Session, Status, User, find_program};
@@ -119,8 +120,12 @@ impl Shell {
     }
 
     /// The mark and the directory of a new build's state.
+    ///
+    /// A container sees the inner directory alone, and any of its users may write there; the outer one keeps this machine's users away.
     pub(super) fn state() -> io::Result<TempDir> {
-        tempfile::Builder::new().prefix("windlass-build-").tempdir()
+        let outer = tempfile::Builder::new().prefix("windlass-build-").tempdir()?;
+        std::fs::create_dir(inner(outer.path()))?;
+        Ok(outer)
     }
 
     /// The session of a build on this machine.
@@ -129,7 +134,7 @@ impl Shell {
     }
 
     fn path(&self, name: &str) -> PathBuf {
-        self.state.path().join(name)
+        inner(self.state.path()).join(name)
     }
 
     fn write(&self, name: &str, content: &[u8]) -> io::Result<()> {
@@ -183,6 +188,7 @@ impl Shell {
     ) -> Result<(), Failure> {
         let path = self.path("script.sh");
         std::fs::write(&path, script)?;
+        self.open_to_container()?;
         let user = match terms.user {
             Some(name) if matches!(self.place, Place::Host(_)) => {
                 Some(User::find(name).ok_or_else(|| Failure::Unusable(format!("there is no user `{name}`")))?)
@@ -228,13 +234,27 @@ impl Shell {
         }
     }
 
+    /// Lets every user of the container read and write the state.
+    fn open_to_container(&self) -> io::Result<()> {
+        use std::os::unix::fs::PermissionsExt as _;
+        if matches!(self.place, Place::Container(_)) {
+            std::fs::set_permissions(inner(self.state.path()), std::fs::Permissions::from_mode(0o777))?;
+            for name in ["script.sh", "env.sh", "dir.txt"] {
+                std::fs::set_permissions(self.path(name), std::fs::Permissions::from_mode(0o666))?;
+            }
+        }
+        Ok(())
+    }
+
     /// Lets the user of the next command read and write the state.
     fn give_to(&mut self, user: Option<User>) -> io::Result<()> {
         if user.is_none() && self.owner.is_none() || !User::may_change() {
             return Ok(());
         }
         let (uid, gid) = user.map_or((0, 0), |user| (user.uid, user.gid));
-        for path in [self.state.path().to_owned(), self.path("script.sh"), self.path("env.sh"), self.path("dir.txt")] {
+        for path in
+            [self.state.path().to_owned(), inner(self.state.path()), self.path("script.sh"), self.path("env.sh"), self.path("dir.txt")]
+        {
             chown(path, Some(uid), Some(gid))?;
         }
         self.owner = user;
@@ -346,47 +366,14 @@ impl Shell {
     }
 }
 
+/// The part of a build's state that commands see.
+pub(super) fn inner(outer: &Path) -> PathBuf {
+    outer.join("state")
+}
+
 async fn late(deadline: Option<Instant>) {
     match deadline {
         Some(deadline) => tokio::time::sleep_until(deadline).await,
         None => std::future::pending().await,
-    }
-}
-
-/// Can a shell have a variable of this name?
-pub(super) fn is_name(name: &str) -> bool {
-    let mut chars = name.chars();
-    chars.next().is_some_and(|c| c.is_ascii_alphabetic() || c == '_') && chars.all(|c| c.is_ascii_alphanumeric() || c == '_')
-}
-
-fn assignment(name: &str, value: &[u8]) -> Vec<u8> {
-    [b"export ", name.as_bytes(), b"=", &quoted(value), b"\n"].concat()
-}
-
-/// A text that the shell reads as itself.
-fn quoted(text: &[u8]) -> Vec<u8> {
-    let mut quoted = vec![b'\''];
-    for byte in text {
-        match byte {
-            b'\'' => quoted.extend(b"'\\''"),
-            byte => quoted.push(*byte),
-        }
-    }
-    quoted.push(b'\'');
-    quoted
-}
-
-/// The words that Go, in which `CodeBuild`'s agent is written, has for a signal.
-fn signal_name(signal: i32) -> String {
-    match signal {
-        1 => "hangup".to_owned(),
-        2 => "interrupt".to_owned(),
-        3 => "quit".to_owned(),
-        6 => "aborted".to_owned(),
-        9 => "killed".to_owned(),
-        11 => "segmentation fault".to_owned(),
-        13 => "broken pipe".to_owned(),
-        15 => "terminated".to_owned(),
-        other => format!("signal {other}"),
     }
 }

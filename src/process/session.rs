@@ -10,7 +10,7 @@ use std::path::PathBuf;
 use std::process::Stdio;
 use std::time::Duration;
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process_group};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe::Receiver;
 use tokio::sync::mpsc;
@@ -118,6 +118,10 @@ impl Session {
         if let Some(error) = ending {
             self.signal(Signal::KILL);
             return Err(error);
+        }
+        // The number of a group without members may be given to others.
+        if self.groups.last().is_some_and(|group| test_kill_process_group(group.0).is_err()) {
+            self.groups.pop();
         }
         let signal = || Status::Signaled(status.signal().unwrap_or_default());
         Ok(status.code().map_or_else(signal, Status::Exited))

@@ -5,7 +5,11 @@ mod bad_input;
 #[cfg(test)]
 mod buildspec;
 #[cfg(test)]
+mod buildspec_batch;
+#[cfg(test)]
 mod buildspec_cases;
+#[cfg(test)]
+mod buildspec_container;
 #[cfg(test)]
 mod buildspec_lint;
 #[cfg(test)]
