@@ -201,7 +201,8 @@ impl Shell {
                 let invocation = Invocation {
                     program: self.program.clone(),
                     arguments: vec![path.into()],
-                    directory: self.source.clone(),
+                    // Another user may not be let into the source; the script goes there itself, and says so if it cannot.
+                    directory: if user.is_some() { PathBuf::from("/") } else { self.source.clone() },
                     environment: self.outer.clone(),
                     user,
                 };

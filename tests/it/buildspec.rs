@@ -155,3 +155,19 @@ fn nothing_of_a_build_is_left_when_it_succeeds() {
     build(&scene, &[]).expect(0);
     until("the build's processes end", || !runs("72003"));
 }
+
+#[test]
+fn commands_run_as_the_user_that_is_named() {
+    let own = rustix::process::geteuid().as_raw();
+    // Only root may become somebody else.
+    let user = if own == 0 { "nobody".to_owned() } else { own.to_string() };
+    let scene = scene(&format!(
+        "version: 0.2\nphases:\n  install:\n    run-as: '{user}'\n    commands: ['A=kept', 'echo as $(id -un)=$A']\n  build:\n    commands: ['echo then $(id -u)=$A']\n"
+    ));
+    let outcome = build(&scene, &[]).expect(0);
+    let name = scene.run("id", &["-un", &user]).expect(0).stdout;
+    assert!(outcome.stdout.contains(&format!("| as {}=kept\n", name.trim())), "{}", outcome.stdout);
+    assert!(outcome.stdout.contains(&format!("| then {own}=kept\n")), "{}", outcome.stdout);
+    scene.write("buildspec.yml", "version: 0.2\nrun-as: nobody-at-all\nphases: {}\n");
+    assert!(build(&scene, &[]).expect(20).stderr.contains("there is no user nobody-at-all"));
+}
