@@ -1,30 +1,22 @@
-//! Builds an image from a context, with the engine's classic builder.
-//!
-//! The classic builder is part of every engine, gives its output line by line and needs no session; `BuildKit` over the same API would
-//! silently build a secret's `RUN` without the secret (bollard 0.21), which is worse than to be refused.
+//! Builds an image from a context: with the engine's `BuildKit`, else with its classic builder, which every engine has.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
-use std::fs::File;
-use std::io::{self, BufWriter, Read, Write};
-use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
 
 use bollard::errors::Error;
 use bollard::query_parameters::{BuildImageOptions, TagImageOptions};
-use bytes::Bytes;
-use futures_util::stream::{self, Stream, StreamExt as _};
-use tokio::sync::mpsc;
+use futures_util::StreamExt as _;
 
-use super::context::{Context, Kind, within};
+use super::archive::{Unread, pieces};
+use super::buildkit;
+use super::context::{Context, within};
 use super::digest::Recipe;
 use super::engine::Engine;
 use super::error::DockerError;
+use super::login::Logins;
 
 /// How many of the last lines of output an error keeps.
-const TAIL: usize = 20;
-/// The size of one piece of the context on its way to the engine, in bytes; eight of them may wait.
-const PIECE: usize = 64 * 1024;
+pub(super) const TAIL: usize = 20;
 
 /// An image to build.
 #[derive(Debug, Clone)]
@@ -39,11 +31,43 @@ pub struct Build<'a> {
     pub labels: BTreeMap<String, String>,
     /// Build every step, whatever the builder remembers.
     pub no_cache: bool,
+    /// Images in registries whose layers may be taken instead of being built, and what to log in there with.
+    pub cache_from: &'a [&'a str],
+    /// For them.
+    pub logins: &'a Logins,
+    /// Secrets that steps may mount, by id.
+    pub secrets: &'a BTreeMap<String, Vec<u8>>,
+    /// Secrets that they can do without.
+    pub optional_secrets: &'a [String],
+    /// Use the classic builder, whatever else there is.
+    pub classic: bool,
+}
+
+/// What was built.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Built {
+    /// The image.
+    pub id: ImageId,
+    /// The steps of the Dockerfile, where the builder tells them apart.
+    pub steps: Vec<Timed>,
+    /// Was it `BuildKit`?
+    pub buildkit: bool,
+}
+
+/// A step of a build.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Timed {
+    /// As the builder names it: `[2/4] RUN pip install …`.
+    pub name: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Was it remembered?
+    pub cached: bool,
 }
 
 /// The id of an image in the engine, `sha256:…` of its configuration: not the digest that a registry knows it by.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct ImageId(String);
+pub struct ImageId(pub(super) String);
 
 impl ImageId {
     /// The id as text.
@@ -61,12 +85,29 @@ impl fmt::Display for ImageId {
 
 /// Builds and tags an image. `on_line` gets every line of the build's output, without its colours.
 ///
-/// The context is streamed: neither a file nor more than a few hundred KiB of memory holds it. Dropping the future cancels the build.
+/// An engine without `BuildKit` builds with its classic builder, and the output says so. The context is
+/// streamed, never held in memory. Dropping the future cancels the build.
 /// <https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Image/operation/ImageBuild>
 ///
 /// # Errors
-/// [`DockerError::Build`] with the step and the last lines; [`DockerError::Read`] if the context changed under the build.
-pub async fn build(engine: &Engine, build: Build<'_>, mut on_line: impl FnMut(&str) + Send) -> Result<ImageId, DockerError> {
+/// [`DockerError::Build`] with the step and the last lines; [`DockerError::Read`] if the context changed under the build; secrets for a
+/// builder that has none.
+pub async fn build(engine: &Engine, build: Build<'_>, mut on_line: impl FnMut(&str) + Send) -> Result<Built, DockerError> {
+    if !build.classic
+        && let Some(built) = buildkit::build(engine, &build, &mut on_line).await?
+    {
+        return Ok(built);
+    }
+    if !build.secrets.is_empty() {
+        let message = "it needs secrets, which only BuildKit can give it, and the engine has none".to_owned();
+        return Err(DockerError::Build { step: Some("the build".to_owned()), message, tail: Vec::new() });
+    }
+    on_line("without BuildKit: the engine's classic builder builds this");
+    let id = classic(engine, build, on_line).await?;
+    Ok(Built { id, steps: Vec::new(), buildkit: false })
+}
+
+async fn classic(engine: &Engine, build: Build<'_>, mut on_line: impl FnMut(&str) + Send) -> Result<ImageId, DockerError> {
     let owned = |map: &BTreeMap<String, String>| -> HashMap<String, String> { map.clone().into_iter().collect() };
     let options = BuildImageOptions {
         dockerfile: within(&build.recipe.dockerfile)?,
@@ -201,7 +242,7 @@ fn is_step(line: &str) -> bool {
 }
 
 /// `line` without ECMA-48's control sequences: the engine colours what a step wrote to stderr.
-fn plain(line: &str) -> String {
+pub(super) fn plain(line: &str) -> String {
     let mut kept = String::with_capacity(line.len());
     let mut rest = line.chars();
     while let Some(c) = rest.next() {
@@ -215,110 +256,8 @@ fn plain(line: &str) -> String {
     kept
 }
 
-/// Why the context could not be read, kept beside the stream: the engine would only say "unexpected EOF".
-#[derive(Clone, Default)]
-struct Unread(Arc<Mutex<Option<DockerError>>>);
-
-impl Unread {
-    fn put(&self, error: DockerError) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
-    }
-
-    fn take(&self) -> Option<DockerError> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).take()
-    }
-}
-
-/// The context as an archive in pieces, packed by a thread that stops as soon as nobody reads on.
-fn pieces(context: Context, unread: Unread) -> impl Stream<Item = io::Result<Bytes>> + Send + 'static {
-    let (to, mut received) = mpsc::channel(8);
-    tokio::task::spawn_blocking(move || {
-        let mut archive = BufWriter::with_capacity(PIECE, Pieces(to.clone()));
-        let done = pack(&context, &mut archive).and_then(|()| archive.flush().map_err(|source| (context.root.clone(), source)));
-        if let Err((path, source)) = done
-            && source.kind() != io::ErrorKind::BrokenPipe
-        {
-            // An archive that just ended early would be taken for the whole.
-            let told = io::Error::new(source.kind(), "the build context could not be read");
-            unread.put(DockerError::Read { path, source });
-            drop(to.blocking_send(Err(told)));
-        }
-    });
-    stream::poll_fn(move |cx| received.poll_recv(cx))
-}
-
-struct Pieces(mpsc::Sender<io::Result<Bytes>>);
-
-impl Write for Pieces {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        self.0.blocking_send(Ok(Bytes::copy_from_slice(bytes))).map_err(|_| io::ErrorKind::BrokenPipe)?;
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-/// Writes the context as a tar archive, with owner 0 and two modes.
-fn pack(context: &Context, to: &mut impl Write) -> Result<(), (PathBuf, io::Error)> {
-    let mut archive = tar::Builder::new(to);
-    for entry in &context.entries {
-        let path = context.root.join(&entry.path);
-        let mut header = tar::Header::new_gnu();
-        header.set_uid(0);
-        header.set_gid(0);
-        header.set_mtime(0);
-        let done = match &entry.kind {
-            Kind::File { size, executable, modified } => {
-                header.set_entry_type(tar::EntryType::Regular);
-                header.set_mtime(*modified);
-                header.set_mode(if *executable { 0o755 } else { 0o644 });
-                header.set_size(*size);
-                File::open(&path).and_then(|file| archive.append_data(&mut header, &entry.path, Exactly { file, left: *size }))
-            }
-            Kind::Directory => {
-                header.set_entry_type(tar::EntryType::Directory);
-                header.set_mode(0o755);
-                header.set_size(0);
-                archive.append_data(&mut header, &entry.path, io::empty())
-            }
-            Kind::Symlink { target } => {
-                header.set_entry_type(tar::EntryType::Symlink);
-                header.set_mode(0o777);
-                header.set_size(0);
-                archive.append_link(&mut header, &entry.path, target)
-            }
-        };
-        done.map_err(|error| (path, error))?;
-    }
-    archive.finish().map_err(|error| (context.root.clone(), error))
-}
-
-/// Reads as many bytes as the file had when it was listed: the archive has said so already.
-struct Exactly {
-    file: File,
-    left: u64,
-}
-
-impl Read for Exactly {
-    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
-        let read = self.file.read(buffer)?;
-        match (read as u64, self.left) {
-            (0, 0) => Ok(0),
-            (0, _) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "it became shorter while it was read")),
-            (more, left) if more > left => Err(io::Error::other("it became longer while it was read")),
-            (some, left) => {
-                self.left = left - some;
-                Ok(read)
-            }
-        }
-    }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::context::{scan, tests::plant};
     use super::*;
 
     #[test]
@@ -334,36 +273,5 @@ mod tests {
             output.take(&format!("{n}\n"), &mut |_: &str| ());
         }
         assert_eq!((output.tail.len(), output.tail[0].as_str()), (TAIL, "10"));
-    }
-
-    #[test]
-    fn two_archives_of_one_context_are_equal_and_long_names_survive() {
-        let root = tempfile::tempdir().unwrap();
-        plant(root.path());
-        let long = format!("{}/{}", "d".repeat(120), "f".repeat(120));
-        std::fs::create_dir(root.path().join("d".repeat(120))).unwrap();
-        std::fs::write(root.path().join(&long), "x").unwrap();
-        let context = scan(root.path(), "Dockerfile").unwrap();
-        let (mut one, mut two) = (Vec::new(), Vec::new());
-        pack(&context, &mut one).unwrap();
-        pack(&context, &mut two).unwrap();
-        assert_eq!(one, two);
-        let mut archive = tar::Archive::new(&one[..]);
-        let paths: Vec<_> = archive.entries().unwrap().map(|entry| entry.unwrap().path().unwrap().display().to_string()).collect();
-        let listed: Vec<_> = context.entries.iter().map(|entry| entry.path.clone()).collect();
-        assert_eq!(paths, listed);
-        assert!(paths.contains(&long));
-    }
-
-    #[test]
-    fn a_file_that_changed_under_the_build_is_named() {
-        let root = tempfile::tempdir().unwrap();
-        plant(root.path());
-        let context = scan(root.path(), "Dockerfile").unwrap();
-        for content in ["a", "much longer than before"] {
-            std::fs::write(root.path().join("a.py"), content).unwrap();
-            let (path, error) = pack(&context, &mut Vec::new()).unwrap_err();
-            assert!(path.ends_with("a.py") && error.to_string().contains("while it was read"), "{error}");
-        }
     }
 }

@@ -25,6 +25,8 @@ pub struct Context {
     pub root: PathBuf,
     /// Its files, sorted by path, so that a directory comes before what is in it.
     pub entries: Vec<Entry>,
+    /// Of these, what is listed for the engine alone: an ignored Dockerfile or ignore file, which no step sees.
+    pub hidden: Vec<String>,
 }
 
 /// One file of a build context.
@@ -74,7 +76,7 @@ pub fn scan(root: &Path, dockerfile: &str) -> Result<Context, DockerError> {
     if !root.join(&dockerfile).is_file() {
         return Err(DockerError::NoDockerfile { path: root.join(&dockerfile) });
     }
-    let patterns = patterns(root, &dockerfile)?;
+    let (patterns, hidden) = patterns(root, &dockerfile)?;
     let mut entries = Vec::new();
     let mut above: HashMap<PathBuf, Matched> = HashMap::new();
     let mut walk = WalkDir::new(root).min_depth(1).into_iter();
@@ -121,7 +123,7 @@ pub fn scan(root: &Path, dockerfile: &str) -> Result<Context, DockerError> {
         entries.push(Entry { path, kind });
     }
     entries.sort_by(|a, b| a.path.cmp(&b.path));
-    Ok(Context { root: root.to_owned(), entries })
+    Ok(Context { root: root.to_owned(), entries, hidden })
 }
 
 /// A Dockerfile's path, cleaned, and refused if it leaves the context.
@@ -133,7 +135,8 @@ pub(super) fn within(dockerfile: &str) -> Result<String, DockerError> {
     Ok(cleaned)
 }
 
-fn patterns(root: &Path, dockerfile: &str) -> Result<Patterns, DockerError> {
+/// The patterns of the ignore file, and which of the files that the engine needs they leave out.
+fn patterns(root: &Path, dockerfile: &str) -> Result<(Patterns, Vec<String>), DockerError> {
     for name in [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()] {
         let file = root.join(name);
         let bytes = match fs::read(&file) {
@@ -141,10 +144,16 @@ fn patterns(root: &Path, dockerfile: &str) -> Result<Patterns, DockerError> {
             Err(error) if error.kind() == io::ErrorKind::NotFound => continue,
             Err(source) => return Err(DockerError::Read { path: file, source }),
         };
-        return Patterns::parse(&String::from_utf8_lossy(&bytes), &[".dockerignore", dockerfile])
-            .map_err(|pattern| DockerError::BadIgnorePattern { file, pattern });
+        let text = String::from_utf8_lossy(&bytes);
+        let needed = [".dockerignore", dockerfile];
+        let parse = |always: &[&str]| {
+            Patterns::parse(&text, always).map_err(|pattern| DockerError::BadIgnorePattern { file: file.clone(), pattern })
+        };
+        let as_written = parse(&[])?;
+        let hidden = needed.into_iter().filter(|path| as_written.excludes(path, None).0).map(str::to_owned).collect();
+        return Ok((parse(&needed)?, hidden));
     }
-    Ok(Patterns::default())
+    Ok((Patterns::default(), Vec::new()))
 }
 
 #[cfg(test)]

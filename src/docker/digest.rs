@@ -82,7 +82,7 @@ pub fn digest(context: &Context, recipe: &Recipe, bases: &[BaseImage], period: O
 }
 
 /// The SHA-256 of every file, `None` for what is none. Several threads, because a cold disk answers many reads at once better than one.
-fn hash_files(context: &Context) -> Result<Vec<Option<Sha256>>, DockerError> {
+pub(super) fn hash_files(context: &Context) -> Result<Vec<Option<Sha256>>, DockerError> {
     let entries = &context.entries;
     let threads = thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let next = AtomicUsize::new(0);

@@ -3,13 +3,17 @@
 use std::fmt;
 use std::time::Duration;
 
-use bollard::{API_DEFAULT_VERSION, Docker};
+use bollard::errors::Error;
+use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 
 use super::endpoint::{Endpoint, candidates};
 use super::error::DockerError;
+use super::wire;
 
 /// How long an engine may take to say its version, in seconds.
 const GREETING: u64 = 5;
+/// The same over SSH, which has to log in first.
+const SSH_GREETING: u64 = 40;
 /// How long until the head of an answer, in seconds. A build answers only when it has the whole context.
 const ANSWER: Duration = Duration::from_mins(30);
 
@@ -87,9 +91,14 @@ async fn greet(endpoint: &Endpoint) -> Result<Engine, Refusal> {
         }
         Docker::connect_with_http(address, GREETING, API_DEFAULT_VERSION)
     } else if address.starts_with("ssh://") {
-        return Err(Refusal::Unsupported("SSH to the engine is not supported; forward its socket with `ssh -L` instead"));
+        let named = address.to_owned();
+        let transport = move |request: BollardRequest| {
+            let named = named.clone();
+            async move { wire::request(&named, request).await.map_err(|err| Error::IOError { err }) }
+        };
+        Docker::connect_with_custom_transport(transport, Some("http://docker"), SSH_GREETING, API_DEFAULT_VERSION)
     } else {
-        return Err(Refusal::Unsupported("only `unix://` and `tcp://` are supported"));
+        return Err(Refusal::Unsupported("only `unix://`, `tcp://` and `ssh://` are supported"));
     };
     let docker = docker.map_err(Refusal::Silent)?;
     let version = docker.version().await.map_err(Refusal::Silent)?;
@@ -136,8 +145,8 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_engine_behind_tls_or_ssh_is_refused_rather_than_spoken_to_in_clear() {
-        for (address, tls) in [("tcp://127.0.0.1:2376", true), ("ssh://host", false), ("fd://x", false)] {
+    async fn an_engine_behind_tls_is_refused_rather_than_spoken_to_in_clear() {
+        for (address, tls) in [("tcp://127.0.0.1:2376", true), ("fd://x", false)] {
             let error = connect_to(&[endpoint(address, tls)]).await.unwrap_err();
             assert!(matches!(error, DockerError::EndpointUnsupported { .. }), "{error}");
         }

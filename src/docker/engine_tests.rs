@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 use std::process::Command;
+use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use bollard::models::ContainerCreateBody;
@@ -14,6 +15,25 @@ use super::*;
 
 fn recipe() -> Recipe {
     Recipe { dockerfile: "Dockerfile".into(), args: BTreeMap::new(), target: None, platform: "linux/amd64".into() }
+}
+
+/// A build of `context` without anything special.
+fn plain(context: &Context) -> Build<'_> {
+    static RECIPE: LazyLock<Recipe> = LazyLock::new(recipe);
+    static LOGINS: LazyLock<Logins> = LazyLock::new(Logins::default);
+    static SECRETS: BTreeMap<String, Vec<u8>> = BTreeMap::new();
+    Build {
+        context,
+        recipe: &RECIPE,
+        tags: Vec::new(),
+        labels: BTreeMap::new(),
+        no_cache: false,
+        cache_from: &[],
+        logins: &LOGINS,
+        secrets: &SECRETS,
+        optional_secrets: &[],
+        classic: false,
+    }
 }
 
 /// Every path below `/context` of an image, as the engine unpacked it.
@@ -50,6 +70,28 @@ fn scanned(root: &Path) -> BTreeSet<String> {
     paths
 }
 
+/// More patterns, of which the engine alone says what they leave out.
+const MORE: [&str; 18] = [
+    "**",
+    "*",
+    "*\n!a",
+    "*\n!a/b/c.py",
+    "**\n!**/*.log\na/**",
+    "a/*\n!a/b",
+    "a/?.log\n!a/x.*",
+    "[a-f]*",
+    "[^a-f]*",
+    "f*/b*",
+    "**/b/**\n!**/b/c.py",
+    "/**/keep.*",
+    "web/**/*.js\n!web/src/**",
+    "../foo\n..\n/",
+    "foo/../x.log",
+    "README\\.md\nx\\.log",
+    "!**\nbuild/**/sub",
+    "with*/file?name\n**/out.js/",
+];
+
 /// The judge is the Docker command line: what it sends, and the engine copies.
 #[tokio::test]
 async fn scan_lists_what_docker_copies() {
@@ -57,7 +99,7 @@ async fn scan_lists_what_docker_copies() {
     let root = tempfile::tempdir().unwrap();
     plant(root.path());
     std::os::unix::fs::symlink("../foo", root.path().join("a/link")).unwrap();
-    for (index, (patterns, _)) in GOLDEN.iter().enumerate() {
+    for (index, patterns) in GOLDEN.iter().map(|(patterns, _)| patterns).chain(&MORE).enumerate() {
         std::fs::write(root.path().join(".dockerignore"), patterns).unwrap();
         let image = format!("windlass-test/ignore:{}-{index}", std::process::id());
         let mut docker = Command::new("docker");
@@ -88,41 +130,70 @@ async fn an_image_is_built_tagged_labelled_and_cached() {
     let run = ("run".to_owned(), std::process::id().to_string());
     let labels = BTreeMap::from([("app".to_owned(), "sh\"op".to_owned()), run]);
     let mut lines = Vec::new();
-    let wanted = Build { context: &context, recipe: &recipe, tags: names.to_vec(), labels, no_cache: false };
-    let id = build(&engine, wanted.clone(), |line| lines.push(line.to_owned())).await.unwrap();
-    assert!(lines.iter().any(|line| line.starts_with("Step 1/")), "{lines:?}");
+    let wanted = Build { recipe: &recipe, tags: names.to_vec(), labels, ..plain(&context) };
+    for classic in [true, false] {
+        lines.clear();
+        let wanted = Build { classic, ..wanted.clone() };
+        let built = build(&engine, wanted.clone(), |line| lines.push(line.to_owned())).await.unwrap();
+        assert_eq!(built.buildkit, !classic, "{lines:?}");
+        let first = if classic { "Step 1/" } else { "[" };
+        assert!(lines.iter().any(|line| line.starts_with(first)), "{lines:?}");
+        check_named(&engine, &names, &built.id, root.path()).await;
+        // Another checkout of the same files is answered from the engine's cache.
+        std::fs::File::options().append(true).open(root.path().join("a.py")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        let again = scan(root.path(), "Dockerfile").unwrap();
+        assert_eq!(build(&engine, Build { context: &again, ..wanted }, |_| ()).await.unwrap().id, built.id);
+    }
+    for name in &names {
+        remove(&engine, name).await;
+    }
+}
+
+async fn check_named(engine: &Engine, names: &[String; 2], id: &ImageId, root: &Path) {
     let config = engine.docker.inspect_image(&names[1]).await.unwrap();
     assert_eq!(config.id.as_deref(), Some(id.as_str()));
     let labels = config.config.unwrap().labels.unwrap();
     assert_eq!((labels["a"].as_str(), labels["app"].as_str()), ("b c", "sh\"op"));
-    assert_eq!(architecture(&engine, &names[0]).await.unwrap(), "linux/amd64");
-    assert_eq!(unpacked(&engine, &names[0]).await, scanned(root.path()));
-    // Another checkout of the same files is answered from the engine's cache.
-    std::fs::File::options().append(true).open(root.path().join("a.py")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
-    assert_eq!(build(&engine, wanted, |_| ()).await.unwrap(), id);
-    for name in &names {
-        remove(&engine, name).await;
-    }
+    assert_eq!(architecture(engine, &names[0]).await.unwrap(), "linux/amd64");
+    assert_eq!(unpacked(engine, &names[0]).await, scanned(root));
 }
 
 #[tokio::test]
 async fn a_failed_build_names_its_step_and_its_reason() {
     let engine = connect().await.unwrap();
     let root = tempfile::tempdir().unwrap();
-    for (dockerfile, step, hint) in [
-        ("FROM scratch\nRUN --mount=type=cache,target=/x true\n", None, Some("BuildKit")),
-        ("FROM scratch\nCOPY gone /\n", Some("Step 2/2 : COPY gone /"), None),
-        ("FROM scratch\nRUNN x\n", None, None),
+    for (classic, dockerfile, step, hint) in [
+        (true, "FROM scratch\nRUN --mount=type=cache,target=/x true\n", None, Some("BuildKit")),
+        (true, "FROM scratch\nCOPY gone /\n", Some("Step 2/2 : COPY gone /"), None),
+        (true, "FROM scratch\nRUNN x\n", None, None),
+        (false, "FROM scratch\nCOPY gone /\n", Some("[1/1] COPY gone /"), None),
+        (false, "FROM scratch\nRUNN x\n", None, None),
     ] {
         std::fs::write(root.path().join("Dockerfile"), dockerfile).unwrap();
         let context = scan(root.path(), "Dockerfile").unwrap();
-        let wanted = Build { context: &context, recipe: &recipe(), tags: Vec::new(), labels: BTreeMap::new(), no_cache: false };
-        let error = build(&engine, wanted, |_| ()).await.unwrap_err();
+        let error = build(&engine, Build { classic, ..plain(&context) }, |_| ()).await.unwrap_err();
         let DockerError::Build { step: found, message, .. } = &error else { panic!("{error:?}") };
         assert!(!message.is_empty());
         assert!(step.is_none_or(|step| found.as_deref() == Some(step)), "{found:?}: {message}");
         assert!(hint.is_none_or(|hint| error.hint().is_some_and(|text| text.contains(hint))), "{error}");
     }
+    shell(root.path());
+    std::fs::write(root.path().join("Dockerfile"), "FROM scratch\nCOPY busybox /bin/sh\nRUN echo last words >&2; exit 3\n").unwrap();
+    let context = scan(root.path(), "Dockerfile").unwrap();
+    for classic in [true, false] {
+        let error = build(&engine, Build { classic, ..plain(&context) }, |_| ()).await.unwrap_err();
+        let DockerError::Build { step, message, tail } = &error else { panic!("{error:?}") };
+        assert!(step.as_ref().unwrap().contains("RUN echo last words") && message.ends_with('3'), "{error}");
+        assert!(tail.iter().any(|line| line == "last words"), "{tail:?}");
+    }
+}
+
+/// Puts a static shell into a directory, as a whole image in one file.
+fn shell(root: &Path) {
+    let Some(shell) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()) else {
+        panic!("this test needs a static busybox: apt-get install busybox-static")
+    };
+    std::fs::copy(shell, root.join("busybox")).unwrap();
 }
 
 #[tokio::test]
@@ -132,7 +203,7 @@ async fn a_context_that_changes_under_the_build_fails_it() {
     plant(root.path());
     let context = scan(root.path(), "Dockerfile").unwrap();
     std::fs::remove_file(root.path().join("foobar")).unwrap();
-    let wanted = Build { context: &context, recipe: &recipe(), tags: Vec::new(), labels: BTreeMap::new(), no_cache: false };
+    let wanted = plain(&context);
     let error = build(&engine, wanted, |_| ()).await.unwrap_err();
     assert!(matches!(&error, DockerError::Read { path, .. } if path.ends_with("foobar")), "{error:?}");
 }
@@ -141,16 +212,11 @@ async fn a_context_that_changes_under_the_build_fails_it() {
 async fn a_dropped_build_is_cancelled_in_the_engine() {
     let engine = connect().await.unwrap();
     let root = tempfile::tempdir().unwrap();
-    // The test's own program is the only one that is surely here; static, or with the libraries that it names.
-    let Some(shell) = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists()) else {
-        panic!("this test needs a static busybox: apt-get install busybox-static")
-    };
-    std::fs::copy(shell, root.path().join("busybox")).unwrap();
+    shell(root.path());
     let marker = format!("windlass-{}", std::process::id());
     std::fs::write(root.path().join("Dockerfile"), format!("FROM scratch\nCOPY busybox /bin/sh\nRUN echo {marker}; sleep 300\n")).unwrap();
     let context = scan(root.path(), "Dockerfile").unwrap();
-    let recipe = recipe();
-    let wanted = Build { context: &context, recipe: &recipe, tags: Vec::new(), labels: BTreeMap::new(), no_cache: false };
+    let wanted = plain(&context);
     let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
     {
         let building = build(&engine, wanted, |line| drop(said.send(line.to_owned())));
@@ -162,15 +228,77 @@ async fn a_dropped_build_is_cancelled_in_the_engine() {
         }
     }
     let dropped = Instant::now();
-    loop {
-        let all = ListContainersOptions { all: true, ..ListContainersOptions::default() };
-        let running = engine.docker.list_containers(Some(all)).await.unwrap();
-        if !running.iter().any(|container| container.command.as_deref().is_some_and(|command| command.contains(&marker))) {
-            break;
-        }
-        assert!(dropped.elapsed() < Duration::from_secs(20), "the container of the build is still there");
+    // The engine is this machine's: its processes are seen from here.
+    let running = || {
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+        processes.filter(|line| String::from_utf8_lossy(line).contains(&format!("echo {marker}"))).count()
+    };
+    while running() > 0 {
+        assert!(dropped.elapsed() < Duration::from_secs(20), "the step is still there");
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
+}
+
+#[tokio::test]
+async fn a_secret_reaches_its_step_and_nothing_else() {
+    let engine = connect().await.unwrap();
+    let root = tempfile::tempdir().unwrap();
+    shell(root.path());
+    let canary = format!("canary-{}-{:?}", std::process::id(), Instant::now()).replace(|c: char| !c.is_ascii_alphanumeric(), "");
+    let dockerfile = "FROM scratch\nCOPY busybox /bin/sh\nRUN --mount=type=secret,id=token,target=/token \\\n  \
+                      read value < /token; echo \"${#value} letters\" > /length\n";
+    std::fs::write(root.path().join("Dockerfile"), dockerfile).unwrap();
+    let context = scan(root.path(), "Dockerfile").unwrap();
+    let image = format!("localhost:1/windlass-test/secret:{}", std::process::id());
+    let secrets = BTreeMap::from([("token".to_owned(), canary.clone().into_bytes())]);
+    let mut lines = Vec::new();
+    // The same step with another length of secret would be remembered: a secret is no part of a step.
+    let wanted = Build { tags: vec![image.clone()], secrets: &secrets, no_cache: true, ..plain(&context) };
+    build(&engine, wanted.clone(), |line| lines.push(line.to_owned())).await.unwrap();
+    let into = tempfile::tempdir().unwrap();
+    let saved = into.path().join("image.tar");
+    let history = Command::new("docker").args(["history", "--no-trunc", &image]).output().unwrap();
+    assert!(Command::new("docker").arg("save").arg("--output").arg(&saved).arg(&image).status().unwrap().success());
+    let saved = std::fs::read(saved).unwrap();
+    let holds = |bytes: &[u8], text: &str| bytes.windows(text.len()).any(|window| window == text.as_bytes());
+    assert!(holds(&saved, &format!("{} letters", canary.len())), "the step has seen it");
+    for (place, bytes) in [("layers", &saved[..]), ("history", &history.stdout), ("output", lines.join("\n").as_bytes())] {
+        assert!(!holds(bytes, &canary), "the {place} hold it");
+    }
+    // Without it nothing is built, though the mount does not say `required`; with words of its own, an optional one may be absent.
+    let none = BTreeMap::new();
+    let error = build(&engine, Build { secrets: &none, ..wanted.clone() }, |_| ()).await.unwrap_err();
+    assert!(error.to_string().contains("`token`"), "{error}");
+    let optional = ["token".to_owned()];
+    let without = Build { secrets: &none, optional_secrets: &optional, ..wanted.clone() };
+    build(&engine, without, |line| lines.push(line.to_owned())).await.unwrap();
+    assert!(
+        lines.iter().any(|line| line.contains("/token: ") || line.contains("can't open /token")),
+        "the step runs without it: {lines:?}"
+    );
+    let error = build(&engine, Build { classic: true, ..wanted }, |_| ()).await.unwrap_err();
+    assert!(error.to_string().contains("BuildKit"), "{error}");
+    remove(&engine, &image).await;
+}
+
+#[tokio::test]
+async fn a_file_that_changed_within_its_time_is_seen_and_a_hidden_one_is_not() {
+    let engine = connect().await.unwrap();
+    let root = tempfile::tempdir().unwrap();
+    plant(root.path());
+    std::fs::write(root.path().join(".dockerignore"), "Dockerfile\n.dockerignore\n").unwrap();
+    let image = format!("localhost:1/windlass-test/changed:{}", std::process::id());
+    for content in ["one", "two"] {
+        std::fs::write(root.path().join("foobar"), content).unwrap();
+        std::fs::File::options().append(true).open(root.path().join("foobar")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
+        let context = scan(root.path(), "Dockerfile").unwrap();
+        build(&engine, Build { tags: vec![image.clone()], ..plain(&context) }, |_| ()).await.unwrap();
+        let into = tempfile::tempdir().unwrap();
+        extract(&engine, &image, "/context", into.path(), None).await.unwrap();
+        assert_eq!(std::fs::read_to_string(into.path().join("foobar")).unwrap(), content);
+        assert!(!into.path().join("Dockerfile").exists() && !into.path().join(".dockerignore").exists());
+    }
+    remove(&engine, &image).await;
 }
 
 #[tokio::test]
@@ -200,7 +328,7 @@ async fn a_directory_is_taken_out_of_an_image_and_no_container_is_left() {
     std::fs::write(root.path().join("Dockerfile"), "FROM scratch\nCOPY . /context/\nCOPY a /alias-of-a/\nVOLUME /context/foo\n").unwrap();
     let context = scan(root.path(), "Dockerfile").unwrap();
     let image = format!("localhost:1/windlass-test/extract:{}", std::process::id());
-    let wanted = Build { context: &context, recipe: &recipe(), tags: vec![image.clone()], labels: BTreeMap::new(), no_cache: false };
+    let wanted = Build { tags: vec![image.clone()], ..plain(&context) };
     build(&engine, wanted, |_| ()).await.unwrap();
 
     let into = tempfile::tempdir().unwrap();

@@ -275,13 +275,15 @@ impl DockerError {
             Self::EngineAbsent { .. } => {
                 "start it with `systemctl start docker` (or Docker Desktop, colima, `podman system service`), or set DOCKER_HOST"
             }
-            Self::EndpointUnsupported { .. } => "set DOCKER_HOST to a `unix://` socket or to a `tcp://` address without TLS",
+            Self::EndpointUnsupported { .. } => {
+                "set DOCKER_HOST to a `unix://` socket, to `ssh://USER@HOST`, or to a `tcp://` address without TLS"
+            }
             Self::EndpointUnreadable { .. } => "see `docker context ls`, and choose one with `docker context use` or DOCKER_CONTEXT",
             Self::NoDockerfile { .. } => "`dockerfile` is looked for from the root of the build context",
             Self::DockerfileOutside { .. } => "make the build context the directory that holds both, or move the Dockerfile into it",
             Self::Build { message, .. } if needs_buildkit(message) => {
-                "this instruction needs BuildKit (as `RUN --mount`, `COPY --chmod` and `COPY --link` do), and this version builds with the \
-                 engine's classic builder: leave the flag out, or build the image elsewhere and name it by its digest"
+                "this instruction needs BuildKit (as `RUN --mount`, `COPY --chmod` and `COPY --link` do), which the engine does not have, or \
+                 which DOCKER_BUILDKIT=0 has turned off: use a Docker engine of 18.09 or later, or leave the flag out"
             }
             Self::Build { message, .. } if message.contains("does not match the specified platform") => {
                 "the engine has the base image for another platform: pull it with `docker pull --platform`, or change `platform`"
@@ -294,6 +296,7 @@ impl DockerError {
                 "the engine cannot reach the base image's registry, and has no copy of it: `docker pull` it where there is a network"
             }
             Self::Base { .. } => "correct the image's name or tag, or `docker login` to its registry if it is private",
+            Self::Build { message, .. } if message.contains("image.secrets") => "name the secret under `image.secrets`",
             Self::Build { .. } if self.says(&["no space left on device"]) => {
                 "the engine's disk is full: `docker system df` shows with what, `docker builder prune` frees the build cache"
             }
@@ -380,7 +383,7 @@ mod tests {
     fn a_flag_that_the_classic_builder_lacks_is_explained() {
         let message = "the --mount option requires BuildKit. Refer to https://docs.docker.com/go/buildkit/ to learn how".to_owned();
         let error = DockerError::Build { step: None, message, tail: Vec::new() };
-        assert!(error.hint().unwrap().contains("classic builder"));
+        assert!(error.hint().unwrap().contains("18.09"));
         assert!(error.is_build_failure() && !error.is_engine_absent());
     }
 }

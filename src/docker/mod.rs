@@ -1,11 +1,12 @@
 //! The Docker engine: what a build context holds, its digest, building an image and pushing it; what an image holds;
 //! and a container for the commands of a build.
 //!
-//! The only room that names `bollard`. Deliberately absent: printing, events and retries (a caller asks the error, and decides);
-//! `BuildKit` (images are built by the engine's classic builder, see [`build()`]).
+//! The only room that names `bollard`. Deliberately absent: printing, events and retries (a caller asks the error, and decides).
 
+mod archive;
 mod base;
 mod build;
+mod buildkit;
 mod container;
 mod context;
 mod digest;
@@ -17,13 +18,17 @@ mod engine_tests;
 mod error;
 mod extract;
 mod fetch;
+mod filesync;
+mod grpc;
 mod ignore;
 mod login;
 mod pull;
 mod push;
+mod session;
+mod wire;
 
 pub use base::{ask_registry, pinned, provide, resolve};
-pub use build::{Build, ImageId, architecture, build, image_id, tag};
+pub use build::{Build, Built, ImageId, Timed, architecture, build, image_id, tag};
 pub use container::{Machine, MachineOptions};
 pub use context::{Context, Entry, Kind, scan};
 pub use digest::{Recipe, digest};

@@ -1,12 +1,12 @@
 //! Builds and pushes one image.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::aws::Aws;
-use crate::docker::{self, Build, Credentials, DockerError, Engine, Logins, Recipe};
+use crate::docker::{self, Build, Built, Credentials, DockerError, Engine, Logins, Recipe};
 use crate::event::{Events, Outcome, Step};
-use crate::model::{Authority, Exit, Failure, ImageUri, Stage, UnitName};
+use crate::model::{Authority, BuildSecret, Exit, Failure, ImageUri, Mask, SecretFrom, Stage, UnitName};
 
 use super::plan::{BuildPlan, ImagePlan};
 use super::push;
@@ -42,7 +42,9 @@ pub async fn image(
     if !built {
         build(aws, engine, root, &shown, plan, Step::of(Stage::Images, &shown, "build"), events).await?;
     }
-    let id = docker::image_id(engine, &format!("{}:{}", plan.uri, plan.tag)).await.map_err(|error| failure(&shown, error, events))?;
+    let id = docker::image_id(engine, &format!("{}:{}", plan.uri, plan.tag))
+        .await
+        .map_err(|error| failure(&shown, error, &Mask::default(), events))?;
     let step = Step::of(Stage::Images, &shown, "push");
     events
         .step(step.clone(), async {
@@ -80,7 +82,7 @@ pub async fn build(
     step: Step,
     events: &Events,
 ) -> Result<(), Failure> {
-    let failed = |error: DockerError| failure(name, error, events);
+    let failed = |error: DockerError| failure(name, error, &Mask::default(), events);
     let build =
         plan.build.as_ref().ok_or_else(|| Failure::new(Exit::Bug, format!("service `{name}`: nothing says how its image is built")))?;
     events
@@ -93,7 +95,10 @@ pub async fn build(
             };
             let context = docker::scan(&root.join(&build.context), &build.dockerfile).map_err(failed)?;
             let logins = logins(aws, plan, build).await?;
-            let mut on_line = |line: &str| events.output(&step, line);
+            let secrets = secrets(root, name, build)?;
+            // Nobody else knows these values: what a step prints of them is taken out here.
+            let mask = Mask::new(secrets.values().filter_map(|value| Some(std::str::from_utf8(value).ok()?.trim().to_owned())));
+            let mut on_line = |line: &str| events.output(&step, &mask.apply(line));
             for base in &build.bases {
                 if base.from == Authority::EngineInstead {
                     events.note(format!("{name}: the registry of {} did not answer: it counts as the engine has it", base.image));
@@ -101,21 +106,28 @@ pub async fn build(
                 docker::provide(engine, base, &build.platform, &logins, &mut on_line).await.map_err(failed)?;
             }
             let tag = format!("{}:{}", plan.uri, plan.tag);
+            let cache_from = build.cache_from.as_ref().map(ToString::to_string);
+            let cache_from = cache_from.as_deref();
             let wanted = Build {
                 context: &context,
                 recipe: &recipe,
                 tags: vec![tag.clone()],
                 labels: build.labels.clone(),
                 no_cache: build.no_cache,
+                cache_from: cache_from.as_slice(),
+                logins: &logins,
+                secrets: &secrets,
+                optional_secrets: &build.optional_secrets,
+                classic: std::env::var("DOCKER_BUILDKIT").as_deref() == Ok("0"),
             };
-            docker::build(engine, wanted, on_line).await.map_err(failed)?;
+            let done = docker::build(engine, wanted, &mut on_line).await.map_err(|error| failure(name, error, &mask, events))?;
             let built_for = docker::architecture(engine, &tag).await.map_err(failed)?;
             if built_for != build.platform {
                 let failure =
                     Failure::new(Exit::Images, format!("service `{name}`: the image is for {built_for}, not for {}", build.platform));
                 return Err(failure.hint("use a base image of the right platform, or correct `platform`"));
             }
-            Ok(((), Outcome::Done, format!("from {} files for {built_for}", context.entries.len())))
+            Ok(((), Outcome::Done, summary(context.entries.len(), &built_for, &done)))
         })
         .await
 }
@@ -125,7 +137,7 @@ async fn logins(aws: &Aws, plan: &ImagePlan, build: &BuildPlan) -> Result<Logins
     let own = docker::host(&plan.uri);
     let logins = Logins::of_this_user();
     let hosts: BTreeSet<&str> = build.bases.iter().map(|base| docker::host(&base.image)).collect();
-    if !hosts.contains(own) {
+    if !hosts.contains(own) && build.cache_from.is_none() {
         return Ok(logins);
     }
     let token = aws.registry_credentials().await.map_err(|error| {
@@ -134,15 +146,52 @@ async fn logins(aws: &Aws, plan: &ImagePlan, build: &BuildPlan) -> Result<Logins
     Ok(logins.with(own, Credentials { username: token.username, password: token.password }))
 }
 
+/// The values of a build's secrets, read where they are and kept nowhere.
+fn secrets(root: &Path, name: &str, build: &BuildPlan) -> Result<BTreeMap<String, Vec<u8>>, Failure> {
+    let mut secrets = BTreeMap::new();
+    for BuildSecret { id, from } in &build.secrets {
+        let (place, value) = match from {
+            SecretFrom::Env(variable) => (format!("the variable `{variable}`"), std::env::var(variable).map(String::into_bytes).ok()),
+            SecretFrom::File(path) => (format!("the file `{path}`"), std::fs::read(root.join(path)).ok()),
+        };
+        match value.filter(|value| !value.is_empty()) {
+            Some(value) => drop(secrets.insert(id.clone(), value)),
+            None if build.optional_secrets.contains(id) => {}
+            None => {
+                let failure = Failure::new(Exit::Images, format!("service `{name}`: the build's secret `{id}` is not there"));
+                let failure = failure.because(format!("{place} is not set, empty, or cannot be read"));
+                return Err(failure.hint("nothing live has changed; set it, and run again"));
+            }
+        }
+    }
+    Ok(secrets)
+}
+
+/// What a build came to: its files, its steps, how many of them were remembered, and which took longest.
+fn summary(files: usize, platform: &str, built: &Built) -> String {
+    let mut text = format!("from {files} files for {platform}");
+    if !built.buildkit {
+        return text + " by the classic builder";
+    }
+    let cached = built.steps.iter().filter(|step| step.cached).count();
+    text = format!("{text}, {} steps, {cached} cached", built.steps.len());
+    let slowest = built.steps.iter().filter(|step| !step.cached && step.seconds >= 1.0).max_by(|a, b| a.seconds.total_cmp(&b.seconds));
+    if let Some(step) = slowest {
+        text = format!("{text}; longest {:.1} s: {}", step.seconds, step.name);
+    }
+    text
+}
+
 /// A build's failure ends with what the failing step has said last.
-fn failure(name: &str, error: DockerError, events: &Events) -> Failure {
+fn failure(name: &str, error: DockerError, mask: &Mask, events: &Events) -> Failure {
     let hint =
         error.hint().unwrap_or_else(|| "nothing live has changed; correct the Dockerfile or what it copies, and run again".to_owned());
     let failure = Failure::new(Exit::Images, format!("service `{name}`: building the image failed")).hint(hint);
+    let shown = |text: &str| events.masked(&mask.apply(text));
     match &error {
         DockerError::Build { tail, .. } if !tail.is_empty() => {
-            let lines = tail.iter().fold(String::new(), |text, line| text + "\n   | " + &events.masked(line));
-            failure.because(format!("{}; its last lines:{lines}", events.masked(&error.to_string())))
+            let lines = tail.iter().fold(String::new(), |text, line| text + "\n   | " + &shown(line));
+            failure.because(format!("{}; its last lines:{lines}", shown(&error.to_string())))
         }
         _ => failure.because(error),
     }

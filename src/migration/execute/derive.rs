@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use crate::docker::{self, Build, Credentials, DockerError, Recipe};
+use crate::docker::{self, Build, Credentials, DockerError, Logins, Recipe};
 use crate::event::{Outcome, Step};
 use crate::model::{Exit, Failure, ImageUri, Stage};
 
@@ -50,6 +50,11 @@ pub(super) async fn image(one: &One<'_>, kind: Kind, platform: &str) -> Result<I
             tags: vec![format!("{}:{tag}", base.repository)],
             labels: labels.into(),
             no_cache: false,
+            cache_from: &[],
+            logins: &Logins::default(),
+            secrets: &BTreeMap::new(),
+            optional_secrets: &[],
+            classic: std::env::var("DOCKER_BUILDKIT").as_deref() == Ok("0"),
         };
         docker::build(&engine, build, |line| one.run.events.output(&step, line)).await.map_err(broken)?;
         match docker::push(&engine, &base.repository, &tag, Some(&credentials), |_| ()).await {

@@ -1,0 +1,186 @@
+//! The build context, as `BuildKit` asks for it: a list of what there is, then the files that it does not have yet.
+//!
+//! <https://github.com/tonistiigi/fsutil>, `receive.go` and `types/wire.proto`
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::mpsc as blocking;
+
+use hyper::Request;
+use hyper::body::Incoming;
+use prost::Message;
+use tokio::sync::mpsc;
+
+use super::archive::{Exactly, Unread};
+use super::context::{Context, Kind};
+use super::digest::hash_files;
+use super::error::DockerError;
+use super::grpc::{Answer, INTERNAL, Messages, Part, Status, framed, streamed, unary};
+use crate::model::Sha256;
+
+/// The bytes of a file go in pieces of this size.
+const PIECE: usize = 32 * 1024;
+/// Go's `os.ModeDir` and `os.ModeSymlink`.
+const DIRECTORY: u32 = 1 << 31;
+const SYMLINK: u32 = 1 << 27;
+
+/// The kinds of packets.
+const STAT: i32 = 0;
+const REQUEST: i32 = 1;
+const DATA: i32 = 2;
+const FIN: i32 = 3;
+
+/// The directories that a build reads: its context, and the Dockerfile with its ignore file.
+pub(super) struct Files {
+    root: PathBuf,
+    context: Arc<Vec<Stat>>,
+    dockerfile: Arc<Vec<Stat>>,
+    unread: Unread,
+}
+
+impl Files {
+    /// Reads every file once: its time is told to the nanosecond, and those stand for its content, so that a file which was changed
+    /// within a second, or back in time, is never taken for the one that the engine has.
+    ///
+    /// # Errors
+    /// What cannot be read.
+    pub(super) fn of(context: &Context, dockerfile: &str, unread: Unread) -> Result<Self, DockerError> {
+        let hashes = hash_files(context)?;
+        let mut all = BTreeMap::new();
+        for (entry, hash) in context.entries.iter().zip(&hashes) {
+            let path: Vec<&str> = entry.path.split('/').collect();
+            for above in 1..path.len() {
+                all.entry(path[..above].to_vec()).or_insert_with(|| directory(&path[..above].join("/")));
+            }
+            all.insert(path, stat(&entry.path, &entry.kind, hash.as_ref()));
+        }
+        let hidden = |stat: &&Stat| !context.hidden.contains(&stat.path);
+        let ignores = [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()];
+        let is_recipe = |stat: &&Stat| {
+            stat.path == dockerfile
+                || ignores.contains(&stat.path)
+                || dockerfile.strip_prefix(&stat.path).is_some_and(|rest| rest.starts_with('/'))
+        };
+        let of_context = all.values().filter(hidden).cloned().collect();
+        let of_dockerfile = all.values().filter(is_recipe).cloned().collect();
+        Ok(Self { root: context.root.clone(), context: Arc::new(of_context), dockerfile: Arc::new(of_dockerfile), unread })
+    }
+}
+
+fn directory(path: &str) -> Stat {
+    Stat { path: path.to_owned(), mode: DIRECTORY | 0o755, ..Stat::default() }
+}
+
+fn stat(path: &str, kind: &Kind, hash: Option<&Sha256>) -> Stat {
+    match kind {
+        Kind::Directory => directory(path),
+        Kind::Symlink { target } => Stat { path: path.to_owned(), mode: SYMLINK | 0o777, linkname: target.clone(), ..Stat::default() },
+        Kind::File { size, executable, modified } => {
+            let content = hash.map_or(0, |hash| u32::from_be_bytes([hash.bytes()[0], hash.bytes()[1], hash.bytes()[2], hash.bytes()[3]]));
+            let nanoseconds = modified * 1_000_000_000 + u64::from(content) % 1_000_000_000;
+            Stat {
+                path: path.to_owned(),
+                mode: if *executable { 0o755 } else { 0o644 },
+                size: i64::try_from(*size).unwrap_or(i64::MAX),
+                mod_time: i64::try_from(nanoseconds).unwrap_or(i64::MAX),
+                ..Stat::default()
+            }
+        }
+    }
+}
+
+/// Serves one directory.
+pub(super) fn answer(files: &Files, request: Request<Incoming>) -> Answer {
+    let name = request.headers().get("dir-name").and_then(|name| name.to_str().ok()).unwrap_or_default();
+    let list = match name {
+        "context" => Arc::clone(&files.context),
+        "dockerfile" => Arc::clone(&files.dockerfile),
+        other => return unary(Err(Status(INTERNAL, format!("there is no directory `{other}`")))),
+    };
+    let (to, parts) = mpsc::channel(64);
+    let (wanted, wants) = blocking::channel();
+    let (root, unread) = (files.root.clone(), files.unread.clone());
+    tokio::task::spawn_blocking(move || {
+        let end = match send(&root, &list, &wants, &to) {
+            Ok(()) => Status::ok(),
+            Err(Some((path, source))) => {
+                let status = Status(INTERNAL, "the build context could not be read".to_owned());
+                unread.put(DockerError::Read { path, source });
+                status
+            }
+            Err(None) => return,
+        };
+        drop(to.blocking_send(Part::End(end)));
+    });
+    tokio::spawn(async move {
+        let mut messages = Messages::of(request);
+        while let Some(packet) = messages.next::<Packet>().await {
+            let over = packet.r#type == FIN;
+            if wanted.send(if over { None } else { Some(packet) }).is_err() || over {
+                break;
+            }
+        }
+    });
+    streamed(parts)
+}
+
+/// Lists everything, then sends what is asked for until there is nothing more. `Err(None)` when nobody listens any more.
+fn send(
+    root: &std::path::Path,
+    list: &[Stat],
+    wants: &blocking::Receiver<Option<Packet>>,
+    to: &mpsc::Sender<Part>,
+) -> Result<(), Option<(PathBuf, std::io::Error)>> {
+    let say = |packet: &Packet| to.blocking_send(Part::Message(framed(packet))).map_err(|_| None);
+    for stat in list {
+        say(&Packet { r#type: STAT, stat: Some(stat.clone()), ..Packet::default() })?;
+    }
+    say(&Packet { r#type: STAT, ..Packet::default() })?;
+    let mut buffer = vec![0; PIECE];
+    while let Some(packet) = wants.recv().map_err(|_| None)? {
+        let Some(stat) = list.get(packet.id as usize).filter(|_| packet.r#type == REQUEST) else { continue };
+        let path = root.join(&stat.path);
+        let unreadable = |source| Some((path.clone(), source));
+        let file = File::open(&path).map_err(unreadable)?;
+        let mut file = Exactly { file, left: u64::try_from(stat.size).unwrap_or_default() };
+        loop {
+            let read = file.read(&mut buffer).map_err(unreadable)?;
+            // The last piece is an empty one.
+            say(&Packet { r#type: DATA, id: packet.id, data: buffer[..read].to_vec(), stat: None })?;
+            if read == 0 {
+                break;
+            }
+        }
+    }
+    say(&Packet { r#type: FIN, ..Packet::default() })
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Packet {
+    #[prost(int32, tag = "1")]
+    r#type: i32,
+    #[prost(message, optional, tag = "2")]
+    stat: Option<Stat>,
+    #[prost(uint32, tag = "3")]
+    id: u32,
+    #[prost(bytes = "vec", tag = "4")]
+    data: Vec<u8>,
+}
+
+#[derive(Clone, PartialEq, Message)]
+struct Stat {
+    #[prost(string, tag = "1")]
+    path: String,
+    #[prost(uint32, tag = "2")]
+    mode: u32,
+    #[prost(int64, tag = "5")]
+    size: i64,
+    /// In nanoseconds since 1970.
+    #[prost(int64, tag = "6")]
+    mod_time: i64,
+    #[prost(string, tag = "7")]
+    linkname: String,
+}
