@@ -257,12 +257,18 @@ impl DockerError {
     }
 
     fn says(&self, signs: &[&str]) -> bool {
-        let (Self::Push { message, .. } | Self::Pull { message, .. } | Self::Base { message, .. } | Self::Build { message, .. }) = self
-        else {
-            return false;
+        let mut text = match self {
+            Self::Push { message, .. } | Self::Pull { message, .. } | Self::Base { message, .. } | Self::Build { message, .. } => {
+                message.clone()
+            }
+            _ => return false,
         };
-        let message = message.to_ascii_lowercase();
-        signs.iter().any(|sign| message.contains(sign))
+        // Of a step that failed, the builder says its exit code, and the step itself why.
+        if let Self::Build { tail, .. } = self {
+            text.extend(tail.iter().rev().take(5).flat_map(|line| ["\n", line]));
+        }
+        let text = text.to_ascii_lowercase();
+        signs.iter().any(|sign| text.contains(sign))
     }
 
     /// What a person can do about it, if anything is known to help.
