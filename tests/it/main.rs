@@ -21,6 +21,8 @@ mod engine;
 #[cfg(test)]
 mod from_image;
 #[cfg(test)]
+mod images;
+#[cfg(test)]
 mod lock;
 #[cfg(test)]
 mod migration;

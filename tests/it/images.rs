@@ -1,0 +1,197 @@
+//! Images with a real engine, against the local cloud's registry behind the proxy, which fails what a test says.
+
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::shop::Shop;
+use crate::support::proxy::Fault;
+use crate::support::request::Recorded;
+
+/// The images that a test leaves on the engine go when this is dropped.
+struct Leftovers(String);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        let remove = r#"docker images --quiet --no-trunc "$0" | sort --unique | xargs --no-run-if-empty docker rmi --force"#;
+        Command::new("sh").args(["-c", remove, &self.0]).stdout(Stdio::null()).stderr(Stdio::null()).status().unwrap();
+    }
+}
+
+/// A shop whose service has still to be built, and pushed through the proxy.
+async fn shop(name: &str, with_repository: bool) -> (Leftovers, Shop) {
+    let shop = Shop::site(name).await;
+    let registry = shop.proxy.url().trim_start_matches("http://").to_owned();
+    shop.add_service(&registry);
+    if with_repository {
+        shop.seed.repository(&format!("{name}/api")).await;
+    }
+    shop.scene.write("api/app.py", format!("{name} {:?}", Instant::now()));
+    shop.scene.commit(3);
+    (Leftovers(format!("{registry}/{name}/api")), shop)
+}
+
+/// What a run says that fails, whatever it has pushed by then.
+fn fails(shop: &Shop, exit: i32) -> String {
+    let outcome = shop.run(&["stage", "images"]).expect(exit);
+    shop.error(&outcome)
+}
+
+/// What a registry answers when it refuses: <https://distribution.github.io/distribution/spec/api/#errors>.
+fn refusal(status: u16, code: &str, message: &str) -> Fault {
+    let mut headers = vec![("content-type", "application/json".to_owned())];
+    if status == 401 {
+        headers.push(("www-authenticate", "Basic realm=\"registry\"".to_owned()));
+    }
+    Fault::Answer { status, headers, body: serde_json::json!({ "errors": [{ "code": code, "message": message }] }).to_string() }
+}
+
+fn is_manifest(request: &Recorded) -> bool {
+    request.operation == "registry:PUT" && request.path.contains("/manifests/")
+}
+
+fn is_layer(request: &Recorded) -> bool {
+    matches!(request.operation.as_str(), "registry:PATCH") || (request.operation == "registry:PUT" && request.path.contains("/blobs/"))
+}
+
+#[tokio::test]
+async fn what_may_pass_is_tried_again_until_the_image_is_there() {
+    let (_images, shop) = shop("images-faults", true).await;
+    shop.proxy.fail_next(|request| request.operation == "registry:POST", 1, refusal(401, "UNAUTHORIZED", "authentication required"));
+    shop.proxy.fail_next(is_layer, 1, Fault::Refuse);
+    shop.proxy.fail_next(is_manifest, 1, refusal(429, "TOOMANYREQUESTS", "Rate exceeded"));
+    shop.proxy.fail_next(is_manifest, 1, refusal(500, "UNKNOWN", "unknown error"));
+    let pushed = shop.run(&["stage", "images"]).expect(0);
+    assert_eq!(shop.proxy.faults_left(), 0, "{}", pushed.stderr);
+    assert!(pushed.stderr.contains("Rate exceeded"), "{}", pushed.stderr);
+    shop.run(&["stage", "images"]).expect(0);
+    assert_eq!(shop.proxy.written(), [""; 0], "it is pushed once");
+}
+
+#[tokio::test]
+async fn what_cannot_pass_ends_with_its_cause_and_a_second_run_completes() {
+    let (_images, shop) = shop("images-denied", true).await;
+    let message = "User: arn:aws:iam::000000000000:user/x is not authorized to perform: ecr:InitiateLayerUpload on resource: y";
+    shop.proxy.fail_next(|request| request.operation == "registry:POST", 1, refusal(403, "DENIED", message));
+    let refused = fails(&shop, 22);
+    assert!(refused.contains("ecr:InitiateLayerUpload") && refused.contains("hint: pushing needs"), "{refused}");
+    shop.run(&["stage", "images"]).expect(0);
+}
+
+#[tokio::test]
+async fn a_tag_that_another_image_took_meanwhile_is_explained() {
+    let (_images, shop) = shop("images-taken", true).await;
+    let message =
+        "The image tag 'x' already exists in the 'images-taken/api' repository and cannot be overwritten because the tag is immutable.";
+    shop.proxy.fail_next(is_manifest, 1, refusal(400, "TAG_INVALID", message));
+    shop.seed.cluster("images-taken").await;
+    let running = format!("{}/images-taken/api@sha256:{}", shop.proxy.url().trim_start_matches("http://"), "1".repeat(64));
+    shop.seed.service("images-taken", "images-taken", &running).await;
+    shop.seed.function("images-taken", &running).await;
+    // Another run has pushed its own image of the same content by then.
+    let planned = shop.run(&["plan", "--format", "json"]).expect(0).stdout;
+    let planned: serde_json::Value = serde_json::from_str(&planned).unwrap();
+    let tag = planned["images"]["api"]["tag"].as_str().unwrap().to_owned();
+    let cloud = crate::support::ministack::shared().url().to_owned();
+    let seed = move || {
+        let (cloud, tag) = (cloud.clone(), tag.clone());
+        let work = async move { crate::support::seed::Seed::new(&cloud).image("images-taken/api", &tag).await };
+        std::thread::spawn(|| tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work)).join().unwrap();
+    };
+    shop.proxy.fail_next(|request| request.operation == "registry:POST", 1, Fault::First(Box::new(seed)));
+    let refused = fails(&shop, 22);
+    assert!(refused.contains("is taken by another image"), "{refused}");
+    let taken = shop.run(&["stage", "images"]).expect(0);
+    assert_eq!(shop.proxy.written(), [""; 0], "{}", taken.stderr);
+}
+
+#[tokio::test]
+async fn a_repository_is_created_once_and_two_services_build_one_image_once() {
+    let (_images, shop) = shop("images-create", false).await;
+    shop.configure("repository: images-create/api}", "repository: images-create/api, create: true}");
+    let api = "  api:\n    path: api\n    image: {repository: images-create/api, create: true}\n    cluster: images-create\n    service: ";
+    shop.configure("services:\n", &format!("services:\n{}worker\n    container: web\n", api.replace("  api:", "  worker:")));
+    let planned = shop.run(&["plan"]).expect(11);
+    assert!(!planned.stderr.contains("repository"), "it is to be created: {}", planned.stderr);
+    let pushed = shop.run(&["stage", "images"]).expect(0);
+    assert_eq!(pushed.stderr.matches(" build: from").count(), 1, "{}", pushed.stderr);
+    let created = shop.proxy.written().iter().filter(|write| write.starts_with("ecr:")).cloned().collect::<Vec<_>>();
+    assert_eq!(created[..2], ["ecr:CreateRepository", "ecr:PutLifecyclePolicy"]);
+    shop.run(&["stage", "images"]).expect(0);
+    assert_eq!(shop.proxy.written(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_builds_secret_is_found_nowhere_and_its_failure_says_its_last_lines() {
+    let (_images, mut shop) = shop("images-secret", true).await;
+    let canary = format!("canary-{}-{}", std::process::id(), "0123456789abcdef");
+    let step = "RUN --mount=type=secret,id=token cat /run/secrets/token; sha256sum /run/secrets/token > /sum";
+    shop.scene.write("api/Dockerfile", format!("FROM local/python:3.11-bookworm\n{step}\n"));
+    let refused = shop.refused(&["stage", "images"], 11);
+    assert!(refused.contains("line 2 of `Dockerfile` mounts the secret `token`, which `image.secrets` does not have"), "{refused}");
+    shop.configure("repository: images-secret/api}", "repository: images-secret/api, secrets: [\"id=token,env=BUILD_CANARY\"]}");
+    let refused = fails(&shop, 22);
+    assert!(refused.contains("the variable `BUILD_CANARY` is not set"), "{refused}");
+    shop.scene.set("BUILD_CANARY", &canary);
+    let outcome = shop.run(&["stage", "images"]).expect(0);
+    assert!(outcome.stderr.contains("***") && !outcome.stderr.contains(&canary), "{}", outcome.stderr);
+    let requests = shop.proxy.requests();
+    assert!(requests.iter().all(|request| !request.body.contains(&canary)), "no request holds it: no layer, no record, no plan");
+
+    shop.scene.write("api/Dockerfile", format!("FROM local/python:3.11-bookworm\n{step}\nRUN head -c 99000000 /dev/zero > /dev/shm/x\n"));
+    let refused = fails(&shop, 22);
+    assert!(refused.contains("RUN head -c") && refused.contains("exited with 1") && refused.contains("| head: "), "{refused}");
+    assert!(refused.contains("hint: the engine's disk is full"), "{refused}");
+}
+
+/// Carries connections to the engine until it is told to cut them all.
+fn carrier() -> (String, std::sync::Arc<std::sync::Mutex<Vec<std::net::TcpStream>>>) {
+    let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = format!("tcp://{}", listener.local_addr().unwrap());
+    let open = std::sync::Arc::<std::sync::Mutex<Vec<std::net::TcpStream>>>::default();
+    let all = std::sync::Arc::clone(&open);
+    std::thread::spawn(move || {
+        for client in listener.incoming().map_while(Result::ok) {
+            let engine = std::os::unix::net::UnixStream::connect("/var/run/docker.sock").unwrap();
+            all.lock().unwrap().push(client.try_clone().unwrap());
+            let (mut from, mut to) = (client.try_clone().unwrap(), engine.try_clone().unwrap());
+            std::thread::spawn(move || {
+                std::io::copy(&mut from, &mut to).ok();
+                to.shutdown(std::net::Shutdown::Write).ok();
+            });
+            let (mut from, mut to) = (engine, client);
+            std::thread::spawn(move || {
+                std::io::copy(&mut from, &mut to).ok();
+                to.shutdown(std::net::Shutdown::Both).ok();
+            });
+        }
+    });
+    (address, open)
+}
+
+#[tokio::test]
+async fn an_engine_that_goes_away_mid_build_is_said_and_a_second_run_completes() {
+    let (_images, mut shop) = shop("images-gone", true).await;
+    let marker = format!("sleep 7.{}", std::process::id());
+    shop.scene.write("api/Dockerfile", format!("FROM local/python:3.11-bookworm\nCOPY app.py /\nRUN {marker}\n"));
+    let (address, open) = carrier();
+    shop.scene.set("DOCKER_HOST", &address);
+    let running = shop.scene.start(&["stage", "images"]);
+    let started = Instant::now();
+    let seen = || {
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+        processes.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains(&marker)).count() > 0
+    };
+    while !seen() {
+        assert!(started.elapsed() < Duration::from_mins(1), "the step was never reached");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    for connection in open.lock().unwrap().drain(..) {
+        connection.shutdown(std::net::Shutdown::Both).ok();
+    }
+    let outcome = running.wait().expect(22);
+    assert!(outcome.stderr.contains("service `api`: building the image failed"), "{}", outcome.stderr);
+    // The engine is as far as it was; over SSH this time, as the command line reaches it.
+    shop.scene.program("ssh", "exec env -u DOCKER_HOST docker system dial-stdio");
+    shop.scene.set("DOCKER_HOST", "ssh://somewhere");
+    shop.run(&["stage", "images"]).expect(0);
+}
