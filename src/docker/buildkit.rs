@@ -149,8 +149,19 @@ struct Step {
 
 impl Trace {
     fn take(&mut self, update: Update, on_line: &mut impl FnMut(&str)) {
+        // Before the steps: what one has said last comes with its end.
+        for log in update.logs {
+            let step = self.steps.entry(log.vertex).or_default();
+            for c in String::from_utf8_lossy(&log.msg).chars() {
+                if c == '\n' || c == '\r' {
+                    step.end_line(on_line);
+                } else {
+                    step.line.push(c);
+                }
+            }
+        }
         for vertex in update.vertexes {
-            if !self.steps.contains_key(&vertex.digest) {
+            if !self.order.contains(&vertex.digest) {
                 self.order.push(vertex.digest.clone());
             }
             let step = self.steps.entry(vertex.digest).or_default();
@@ -160,6 +171,7 @@ impl Trace {
                 step.seconds = completed.seconds() - started.seconds();
                 if !step.ended {
                     step.ended = true;
+                    step.end_line(on_line);
                     let how = match (step.cached, vertex.error.is_empty()) {
                         (_, false) => "failed".to_owned(),
                         (true, true) => "cached".to_owned(),
@@ -175,16 +187,6 @@ impl Trace {
             }
             if !vertex.error.is_empty() {
                 step.error = vertex.error;
-            }
-        }
-        for log in update.logs {
-            let Some(step) = self.steps.get_mut(&log.vertex) else { continue };
-            for c in String::from_utf8_lossy(&log.msg).chars() {
-                if c == '\n' || c == '\r' {
-                    step.end_line(on_line);
-                } else {
-                    step.line.push(c);
-                }
             }
         }
     }
