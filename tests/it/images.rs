@@ -124,7 +124,9 @@ async fn a_repository_is_created_once_and_two_services_build_one_image_once() {
 async fn a_builds_secret_is_found_nowhere_and_its_failure_says_its_last_lines() {
     let (_images, mut shop) = shop("images-secret", true).await;
     let canary = format!("canary-{}-{}", std::process::id(), "0123456789abcdef");
-    let step = "RUN --mount=type=secret,id=token cat /run/secrets/token; sha256sum /run/secrets/token > /sum";
+    // Of this run alone: a step that is remembered says nothing.
+    let step =
+        format!("RUN --mount=type=secret,id=token cat /run/secrets/token; sha256sum /run/secrets/token > /sum-{}", std::process::id());
     shop.scene.write("api/Dockerfile", format!("FROM local/python:3.11-bookworm\n{step}\n"));
     let refused = shop.refused(&["stage", "images"], 11);
     assert!(refused.contains("line 2 of `Dockerfile` mounts the secret `token`, which `image.secrets` does not have"), "{refused}");
