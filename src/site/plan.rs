@@ -370,9 +370,11 @@ pub(super) fn urls(key: &ObjectKey) -> Vec<String> {
     }
 }
 
-/// Percent-encodes all but what a path may hold unencoded (RFC 3986, 3.3); CloudFront compares encoded paths.
+/// Percent-encodes what CloudFront wants encoded, and nothing else: what is not ASCII, and what RFC 1738 calls unsafe.
+///
+/// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/invalidation-specifying-objects.html>
 fn encoded(key: &str) -> String {
-    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/!$&'()*+,;=:@".contains(&byte);
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._/!$&'()*+,;=:@".contains(&byte);
     key.bytes().fold(String::new(), |mut out, byte| {
         if plain(byte) {
             out.push(char::from(byte));

@@ -188,7 +188,10 @@ impl Shop {
     pub(crate) fn invalidated(&self) -> Vec<String> {
         let path = Regex::new("<Path>([^<]*)</Path>").unwrap();
         let made = self.proxy.writes().into_iter().filter(|request| request.operation == "cloudfront:CreateInvalidation");
-        made.flat_map(|request| path.captures_iter(&request.body).map(|found| found[1].to_owned()).collect::<Vec<_>>()).collect()
+        made.flat_map(|request| {
+            path.captures_iter(&request.body).map(|found| found[1].replace("&amp;", "&").replace("&apos;", "'")).collect::<Vec<_>>()
+        })
+        .collect()
     }
 
     /// An object of the site, without its body.

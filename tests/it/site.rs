@@ -236,23 +236,91 @@ async fn the_first_release_over_a_site_that_is_there_writes_only_what_differs() 
     assert_eq!(shop.written(), ["s3:CopyObject robots.txt"]);
 }
 
+/// Names as people give them, each with the path that CloudFront is told: what RFC 1738 calls unsafe is encoded, and nothing else.
+///
+/// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/invalidation-specifying-objects.html>
+const NAMES: &[(&str, &str)] = &[
+    ("a b.txt", "/a%20b.txt"),
+    ("hash #1.txt", "/hash%20%231.txt"),
+    ("1+1=2.txt", "/1+1=2.txt"),
+    ("100%.txt", "/100%25.txt"),
+    ("100%25.txt", "/100%2525.txt"),
+    ("why?.txt", "/why%3F.txt"),
+    ("you & me.txt", "/you%20&%20me.txt"),
+    ("'single' \"double\".txt", "/'single'%20%22double%22.txt"),
+    ("<tag>.txt", "/%3Ctag%3E.txt"),
+    ("[slug]{a}|b^c`d.txt", "/%5Bslug%5D%7Ba%7D%7Cb%5Ec%60d.txt"),
+    ("back\\slash.txt", "/back%5Cslash.txt"),
+    ("caf\u{e9} nfc.txt", "/caf%C3%A9%20nfc.txt"),
+    ("cafe\u{301} nfd.txt", "/cafe%CC%81%20nfd.txt"),
+    ("caf\u{e9}.txt", "/caf%C3%A9.txt"),
+    ("cafe\u{301}.txt", "/cafe%CC%81.txt"),
+    ("\u{65e5}\u{672c}\u{8a9e} \u{1f980}.txt", "/%E6%97%A5%E6%9C%AC%E8%AA%9E%20%F0%9F%A6%80.txt"),
+    ("semi;colon,comma!(a)@$:.txt", "/semi;colon,comma!(a)@$:.txt"),
+    (" leading and trailing .txt ", "/%20leading%20and%20trailing%20.txt%20"),
+    ("~home.txt", "/%7Ehome.txt"),
+    ("..dots..txt", "/..dots..txt"),
+    ("empty.txt", "/empty.txt"),
+];
+
 #[tokio::test]
-async fn names_that_need_encoding_and_files_that_are_large_arrive_whole() {
+async fn every_name_arrives_and_is_found_again() {
     let shop = Shop::site("site-names").await;
-    let large = "0123456789abcdef".repeat(9 << 16);
-    shop.scene.write("dist/ü #1+%.svg", "<svg/>").write("dist/a b/index.html", "<html>").write("dist/film.mp4", &large);
+    shop.configure("prebuilt: true", "prebuilt: true\n    keep: {releases: 1, days: 0}");
+    for (name, _) in NAMES {
+        shop.scene.write(&format!("dist/{name}"), if *name == "empty.txt" { "" } else { *name });
+    }
+    shop.scene.write("dist/a b/index.html", "<html>");
     shop.release();
-    assert_eq!(shop.invalidated(), ["/", "/a%20b/", "/a%20b/index.html", "/about/", "/about/index.html", "/index.html"]);
-    assert_eq!(shop.body("ü #1+%.svg").await.unwrap(), "<svg/>");
-    assert_eq!(shop.head("film.mp4").await.unwrap().content_length().unwrap(), i64::try_from(large.len()).unwrap());
+    let mut keys: Vec<String> = shop.keys("web").await.into_iter().filter(|key| NAMES.iter().any(|(name, _)| name == key)).collect();
+    let mut names: Vec<&str> = NAMES.iter().map(|(name, _)| *name).collect();
+    keys.sort();
+    names.sort_unstable();
+    assert_eq!(keys, names);
+    assert!(shop.invalidated().contains(&"/a%20b/".to_owned()));
+    for look in [&["release"][..], &["release", "--audit"]] {
+        shop.run(look).expect(0);
+        assert_eq!(shop.proxy.written(), [""; 0], "{look:?}");
+    }
+    // New content, by way of the state; new headers; and gone.
+    for some in NAMES.chunks(10) {
+        for (name, _) in some {
+            shop.scene.write(&format!("dist/{name}"), format!("{name} again"));
+        }
+        shop.release();
+        let mut paths: Vec<&str> = some.iter().map(|(_, path)| *path).collect();
+        paths.sort_unstable();
+        assert_eq!((shop.invalidated(), shop.written().len()), (paths.iter().map(|&path| path.to_owned()).collect(), some.len()));
+        for (name, path) in some {
+            let served = shop.get(path).await;
+            assert_eq!((served.status, served.body), (200, format!("{name} again").into()), "{name}");
+        }
+    }
+    shop.configure("prebuilt: true", "prebuilt: true\n    headers: [{match: \"*.txt*\", cache_control: no-store}]");
     shop.release();
-    assert_eq!(shop.proxy.written(), [""; 0]);
-    shop.scene.write("dist/ü #1+%.svg", "<svg></svg>").write("dist/film.mp4", large.to_uppercase());
-    shop.release();
-    assert_eq!(shop.written().len(), 2);
-    assert_eq!(shop.invalidated(), ["/%C3%BC%20%231+%25.svg", "/film.mp4"]);
-    assert_eq!(shop.body("ü #1+%.svg").await.unwrap(), "<svg></svg>");
-    assert_eq!(shop.body("film.mp4").await.unwrap(), large.to_uppercase());
+    for (name, _) in NAMES {
+        assert_eq!(shop.body(name).await.unwrap(), format!("{name} again"));
+        assert_eq!(shop.head(name).await.unwrap().cache_control(), Some("no-store"), "{name}");
+        shop.scene.remove(&format!("dist/{name}"));
+    }
+    shop.scene.write("dist/index.html", "<html>");
+    shop.run(&["release", "--allow-prune"]).expect(0);
+    assert_eq!(shop.keys("web").await, ["a b/index.html", "about/index.html", &asset(1), "index.html", "robots.txt"]);
+}
+
+#[tokio::test]
+async fn files_that_are_large_arrive_whole() {
+    let shop = Shop::site("site-large").await;
+    // Sent in one request, then in parts.
+    for (size, change) in [(12 << 16, "s3:PutObject film.mp4"), (65 << 16, "s3:CopyObject film.mp4")] {
+        let film = "0123456789abcdef".repeat(size);
+        shop.scene.write("dist/film.mp4", &film);
+        shop.release();
+        assert!(shop.written().contains(&change.to_owned()), "{:?}", shop.written());
+        assert_eq!(shop.body("film.mp4").await.unwrap(), film);
+        shop.run(&["release", "--audit"]).expect(0);
+        assert_eq!(shop.proxy.written(), [""; 0]);
+    }
 }
 
 #[tokio::test]
