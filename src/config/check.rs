@@ -69,14 +69,11 @@ fn sites(config: &Config, file: &Node) -> Result<(), Problem> {
             Some(SiteSource::FromImage(from)) if !config.services.contains_key(&from.service) => {
                 return Err(unknown(at("from_image"), "service", &from.service, config.services.keys()));
             }
-            Some(SiteSource::Buildspec(_)) => {
-                return Err(later(at("buildspec"), "a site built by a buildspec", "use `build` with a command"));
-            }
             Some(SiteSource::FromImage(from)) if !from.path.starts_with('/') || from.path.split('/').any(|part| part == "..") => {
                 let problem = Problem::new(at("from_image"), format!("`{}` is no directory of an image", from.path));
                 return Err(problem.hint("write the full path of it, without `..`: `/app/static`"));
             }
-            Some(SiteSource::Build(_) | SiteSource::Prebuilt | SiteSource::FromImage(_)) => {}
+            Some(SiteSource::Build(_) | SiteSource::Buildspec(_) | SiteSource::Prebuilt | SiteSource::FromImage(_)) => {}
         }
         if site.prefix.starts_with('/') || site.prefix.ends_with('/') {
             return Err(

@@ -106,6 +106,9 @@ pub struct Site {
     /// Release to the bucket although the world can read it past the distribution, or might.
     #[serde(default)]
     pub allow_public: bool,
+    /// Stores files compressed that CloudFront would serve uncompressed: text, JSON, SVG, WebAssembly and the like above 10 MB.
+    #[serde(default)]
+    pub precompress: Option<Precompress>,
     /// Headers for files by pattern; the last match wins.
     #[serde(default)]
     pub headers: Vec<HeaderRule>,
@@ -176,6 +179,16 @@ pub enum SourceMaps {
     LeaveOut,
     /// They are uploaded as any other file.
     Upload,
+}
+
+/// How files are stored that CloudFront would serve uncompressed. Every visitor gets them so.
+#[derive(Debug, Clone, Copy, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Precompress {
+    /// By Brotli: browsers take it over HTTPS only.
+    Br,
+    /// By gzip.
+    Gzip,
 }
 
 /// Headers for the files that match.

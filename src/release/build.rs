@@ -4,16 +4,17 @@ use std::collections::{BTreeMap, VecDeque};
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
-use crate::config::{Site, SiteSource, SourceMaps};
+use crate::config::{Precompress, Site, SiteSource, SourceMaps};
 use crate::event::{Events, Outcome, Step};
 use crate::model::{Exit, Failure, Sha256, UnitName};
 use crate::process::{self, Status};
 use crate::site;
+use crate::site::compress::{Encoding, Plain};
 use crate::site::frozen::{BuildRecord, Frozen};
 use crate::site::plan::Manifest;
 use crate::site::scan::{self, Output, Wanted};
 
-use super::Request;
+use super::{Request, buildspec, from_image};
 
 /// So many of the last lines of a failed build are repeated with its failure.
 const TAIL: usize = 20;
@@ -45,7 +46,12 @@ pub(super) async fn site(
         return Err(failure.hint(format!("correct `sites.{name}.path`")));
     }
     let environment = environment(request, site);
-    let Some(SiteSource::Build(script)) = site.source() else { return prebuilt(request, name, site, &environment, events).await };
+    // By which a build is told from another; a buildspec itself is among the sources.
+    let (script, buildspec) = match site.source() {
+        Some(SiteSource::Build(script)) => (script, None),
+        Some(SiteSource::Buildspec(file)) => (file, Some(file)),
+        _ => return prebuilt(request, name, site, &environment, events).await,
+    };
     let step = Step::before(name, "build");
     let before = inputs(request, name, site, script, &environment).await?;
     if let Some((output, why)) = built_already(request, name, site, live, before, events).await {
@@ -54,7 +60,13 @@ pub(super) async fn site(
         let frozen = frozen(request, name, site, &environment)?;
         return Ok(Built { output, inputs: Some(before), frozen });
     }
-    events.step(step.clone(), run(request, name, site, script, environment.clone(), &step, events)).await?;
+    match buildspec {
+        None => events.step(step.clone(), run(request, name, site, script, environment.clone(), &step, events)).await?,
+        Some(file) => {
+            let order = buildspec::order(request, name, site, file, environment.clone());
+            events.step(step.clone(), buildspec::run(name, &order, &step, events)).await?;
+        }
+    }
     // A build that writes among its own sources (a generated file, a lockfile) is known by what it left, which the next run finds.
     let after = inputs(request, name, site, script, &environment).await?;
     let frozen = frozen(request, name, site, &environment)?;
@@ -89,6 +101,40 @@ fn frozen(request: &Request, name: &UnitName, site: &Site, environment: &Environ
 
 fn environment_name(request: &Request) -> String {
     request.project.config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default()
+}
+
+/// Compresses of an output what is to be stored so; what is live in that form already is not compressed again.
+pub(super) async fn compressed(
+    request: &Request,
+    name: &UnitName,
+    site: &Site,
+    live: Option<&Manifest>,
+    mut output: Output,
+) -> Result<Output, Failure> {
+    let encoding = match site.precompress {
+        None => return Ok(output),
+        Some(Precompress::Br) => Encoding::Br,
+        Some(Precompress::Gzip) => Encoding::Gzip,
+    };
+    let failed = |error: std::io::Error| {
+        let failure = Failure::new(Exit::Build, format!("site `{name}`: making a directory for compressed files failed")).because(error);
+        failure.hint("nothing was changed; windlass needs to write beside windlass.yml")
+    };
+    from_image::own(&request.project.root).map_err(failed)?;
+    let live = live.filter(|_| !request.look.audit && !request.look.rebuild).cloned();
+    let (owner, site, root) = (name.clone(), site.clone(), request.project.root.clone());
+    let work = move || {
+        let at = format!("{}/compressed/{owner}", from_image::OWN);
+        let known = |path: &str, plain: &Plain| {
+            let file = live.as_ref()?.files.get(&site::plan::key(&site, path).ok()?)?;
+            let same = file.plain.as_ref() == Some(plain) && file.headers.content_encoding.as_deref() == Some(encoding.name());
+            Some((file.size, file.sha256?)).filter(|_| same)
+        };
+        site::compress::compress(&owner, &root, &mut output, encoding, &at, known)?;
+        Ok(output)
+    };
+    let done = tokio::task::spawn_blocking(work).await;
+    done.map_err(|error| Failure::new(Exit::Bug, format!("site `{name}`: compressing its files failed")).because(error))?
 }
 
 /// How long the output is read without a word.

@@ -20,10 +20,10 @@ use crate::site::plan::Manifest;
 use crate::site::scan::{self, LEADS_OUT, Output, Wanted};
 
 use super::prepare::{BuiltSites, engine};
-use super::{Request, Stop};
+use super::{Request, Stop, build};
 
 /// What windlass keeps beside `windlass.yml`. Whoever makes the directory tells Git to pass it over.
-const OWN: &str = ".windlass";
+pub(super) const OWN: &str = ".windlass";
 
 /// The sites of images, with what had to be done to see their files.
 #[derive(Debug, Default)]
@@ -83,6 +83,7 @@ pub(super) async fn sites(
             let work = unpack(request, aws, name, from, &holder, &mut taken, unpacking, events);
             stop.or("the unpacking of an image", work).await?
         };
+        let output = build::compressed(request, name, site, manifest.as_ref(), output).await?;
         let live = site::observe::live(aws, manifest, name, site, &output, request.look).await?;
         taken.sites.insert(name.clone(), (output, site::plan::Observed { inputs: Some(inputs), ..live }));
     }
@@ -195,14 +196,17 @@ async fn credentials(aws: &Aws, configured: Option<&str>, image: &ImageUri) -> R
     Ok(Some(Credentials { username: token.username, password: token.password }))
 }
 
-/// An empty directory at `at` below `root`, in one that Git passes over.
-fn emptied(root: &Path, at: &str) -> std::io::Result<std::path::PathBuf> {
+/// Makes windlass's own directory in `root`, in the manner of one that Git passes over.
+pub(super) fn own(root: &Path) -> std::io::Result<()> {
     let own = root.join(OWN);
     std::fs::create_dir_all(&own)?;
     let ignore = own.join(".gitignore");
-    if !ignore.is_file() {
-        std::fs::write(&ignore, "*\n")?;
-    }
+    if ignore.is_file() { Ok(()) } else { std::fs::write(&ignore, "*\n") }
+}
+
+/// An empty directory at `at` below `root`, in one that Git passes over.
+fn emptied(root: &Path, at: &str) -> std::io::Result<std::path::PathBuf> {
+    own(root)?;
     let into = root.join(at);
     match std::fs::remove_dir_all(&into) {
         Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),

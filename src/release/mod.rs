@@ -7,6 +7,7 @@
 //! Deliberately absent: any choice about what is written. That is the plan's.
 
 mod build;
+mod buildspec;
 mod commit;
 mod from_image;
 mod history;

@@ -31,15 +31,19 @@ pub(super) struct Resources {
     pub(super) findings: Vec<Finding>,
 }
 
-/// Makes the clients. Nothing is asked yet.
-pub(super) async fn connect(request: &Request) -> Result<Aws, Failure> {
+/// How AWS is reached: what the command line leaves open is the environment's.
+pub(super) fn access(request: &Request) -> aws::Access {
     let environment = request.project.config.environment.as_ref();
-    let access = aws::Access {
+    aws::Access {
         region: request.access.region.clone().or_else(|| environment.and_then(|environment| environment.region.clone())),
         role_arn: request.access.role_arn.clone().or_else(|| environment.and_then(|environment| environment.role_arn.clone())),
         ..request.access.clone()
-    };
-    aws::connect(&access).await.map_err(unknown_caller)
+    }
+}
+
+/// Makes the clients. Nothing is asked yet.
+pub(super) async fn connect(request: &Request) -> Result<Aws, Failure> {
+    aws::connect(&access(request)).await.map_err(unknown_caller)
 }
 
 /// Asks whose credentials these are, and refuses another account than the environment's.

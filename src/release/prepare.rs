@@ -142,8 +142,8 @@ pub(super) async fn prepare(
     let aws = preflight::connect(request).await?;
     // Where nothing has to be built and no service looked at, buckets are looked at when there is something to write to them: then a
     // run without changes is one question to the state.
-    let at_once =
-        !scope.images.is_empty() || scope.sites.iter().any(|name| matches!(config.sites[name].source(), Some(SiteSource::Build(_))));
+    let at_once = !scope.images.is_empty()
+        || scope.sites.iter().any(|name| matches!(config.sites[name].source(), Some(SiteSource::Build(_) | SiteSource::Buildspec(_))));
     let services = !scope.services.is_empty() || !scope.migrations.is_empty();
     // So is the account, unless there is one that it has to be.
     let account_matters = config.environment.as_ref().is_some_and(|environment| environment.account.is_some());
@@ -365,6 +365,7 @@ async fn sites(
     let each = from_image::others(config, names).map(|(name, site)| async move {
         let manifest = site::observe::published(journal, name, site).await?;
         let build::Built { output, inputs, frozen } = build::site(request, name, site, manifest.as_ref(), events).await?;
+        let output = build::compressed(request, name, site, manifest.as_ref(), output).await?;
         let observed = site::observe::live(aws, manifest, name, site, &output, request.look).await?;
         Ok((name.clone(), (output, site::plan::Observed { inputs, frozen, ..observed })))
     });

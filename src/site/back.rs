@@ -110,7 +110,16 @@ pub fn draw(site: &Site, found: &Found) -> SitePlan {
         let path = key.as_str().strip_prefix(&below).unwrap_or(key.as_str()).to_owned();
         let class = class(&path, target.fingerprinted.as_ref());
         plan.changed_paths.extend(plan::urls(key));
-        plan.publish.push(Write { key: key.clone(), path, size: file.size, sha256, headers: file.headers.clone(), change, class });
+        plan.publish.push(Write {
+            key: key.clone(),
+            path,
+            size: file.size,
+            sha256,
+            headers: file.headers.clone(),
+            change,
+            class,
+            stored: None,
+        });
     }
     plan.publish.sort_by_key(|write| (write.rank(), write.key.clone()));
     plan::retain(&mut plan, site, &found.observed);
@@ -128,8 +137,13 @@ mod tests {
 
     fn manifest(number: u64, files: &[(&str, &str)]) -> Manifest {
         let headers = || Headers { content_type: "text/html".into(), cache_control: "no-cache".into(), content_encoding: None };
-        let file =
-            |body: &str| LiveFile { sha256: Some(Sha256::of(body.as_bytes())), size: 1, headers: headers(), etag: Some(body.to_owned()) };
+        let file = |body: &str| LiveFile {
+            sha256: Some(Sha256::of(body.as_bytes())),
+            size: 1,
+            headers: headers(),
+            plain: None,
+            etag: Some(body.to_owned()),
+        };
         let files = files.iter().map(|(key, body)| (key.parse().unwrap(), file(body))).collect();
         Manifest { number, place: "shop-web/".to_owned(), files, ..Manifest::default() }
     }

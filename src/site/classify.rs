@@ -86,6 +86,16 @@ pub fn headers(path: &str, class: Class, rules: &[HeaderRule<'_>]) -> Headers {
     headers
 }
 
+/// Does a file shrink when it is compressed, by what it is? What is stored compressed already does not.
+#[must_use]
+pub fn compresses(path: &str) -> bool {
+    let (content_type, encoding) = content_type(path);
+    let known =
+        ["application/json", "application/wasm", "application/xml", "application/javascript", "application/manifest+json", "font/ttf"];
+    let plain = content_type.starts_with("text/") || known.contains(&&*content_type);
+    encoding.is_none() && (plain || content_type.ends_with("+xml") || content_type.ends_with("+json"))
+}
+
 /// Files that describe the site to browsers and crawlers: a stale copy of them breaks the site, or hides the new one.
 fn must_revalidate(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);

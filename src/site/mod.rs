@@ -1,10 +1,11 @@
 //! Sites: files that a build wrote, made to be what a bucket serves.
 //!
-//! `inputs` says whether anything has to be built, `frozen` which environment a build is for, `scan` reads the build's output, `classify` says how each file is to be served, `observe` finds what is live, `plan`
+//! `inputs` says whether anything has to be built, `frozen` which environment a build is for, `scan` reads the build's output, `compress` packs some of it, `classify` says how each file is to be served, `observe` finds what is live, `plan`
 //! draws the difference (with `retention`, what of earlier releases goes), `execute` makes it so (with `upload`, many files at a time). Deliberately absent: CloudFront (see `cdn`).
 
 pub mod back;
 pub mod classify;
+pub mod compress;
 pub mod execute;
 pub mod frozen;
 pub mod inputs;

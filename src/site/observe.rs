@@ -113,7 +113,10 @@ pub async fn live(
         });
         let heads: Vec<_> = heads.buffer_unordered(AT_ONCE).try_collect().await?;
         for (key, head) in heads.into_iter().flatten() {
-            files.insert(key, LiveFile { sha256: head.sha256, size: head.size, headers: head.headers, etag: Some(unquoted(&head.etag)) });
+            files.insert(
+                key,
+                LiveFile { sha256: head.sha256, size: head.size, headers: head.headers, plain: None, etag: Some(unquoted(&head.etag)) },
+            );
         }
     }
     let known = if from_manifest { Known::Manifest } else { Known::Listing };

@@ -1,6 +1,7 @@
 //! What has to be written so that a bucket serves what a build wrote, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -8,6 +9,7 @@ use crate::config::{Site, SiteSource};
 use crate::model::{Exit, Failure, Headers, ObjectKey, Refusal, Sha256, UnitName};
 
 use super::classify::{Class, Fingerprints, HeaderRule, class, headers};
+use super::compress::Plain;
 use super::frozen::Frozen;
 use super::retention::{self, Bounds, Prune, Retained, Why};
 use super::scan::{Output, OutputFile};
@@ -75,9 +77,18 @@ pub struct Write {
     pub change: Change,
     /// What a change of it means.
     pub class: Class,
+    /// Where the body lies if not in the output: absolute, on this machine, and so for this run alone.
+    #[serde(skip)]
+    pub stored: Option<PathBuf>,
 }
 
 impl Write {
+    /// Where its body lies: from the output's root, or absolute.
+    #[must_use]
+    pub fn body(&self) -> &Path {
+        self.stored.as_deref().unwrap_or(Path::new(&self.path))
+    }
+
     /// Writes of one rank may happen in any order; none of a higher one before all of a lower one are done.
     #[must_use]
     pub fn rank(&self) -> (Class, bool) {
@@ -151,6 +162,9 @@ pub struct LiveFile {
     pub size: u64,
     /// What it is served with.
     pub headers: Headers,
+    /// The file as the build wrote it, where another form of it is stored.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub plain: Option<Plain>,
     /// S3's entity tag without quotes, once it is written.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub etag: Option<String>,
@@ -257,16 +271,24 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
     for file in &output.files {
         let key = key(site, &file.path).map_err(|failure| failure.hint(format!("shorten the path of `{}` (site `{name}`)", file.path)))?;
         let class = class(&file.path, output.fingerprinted.as_ref());
-        let headers = headers(&file.path, class, &rules);
+        let mut headers = headers(&file.path, class, &rules);
+        let (mut bytes, mut sha256) = (file.size, file.sha256);
+        if let Some(stored) = &file.stored {
+            (bytes, sha256) = (stored.size, stored.sha256);
+            headers.content_encoding = Some(stored.encoding.name().into());
+        }
         let live = observed.files.get(&key);
         let change = match live {
             None => Some(Change::New),
-            Some(live) if live.sha256 != Some(file.sha256) => Some(Change::Content),
+            Some(live) if live.sha256 != Some(sha256) => Some(Change::Content),
             Some(live) if live.headers != headers => Some(Change::Headers),
             Some(_) => None,
         };
         let etag = change.is_none().then(|| live.and_then(|live| live.etag.clone())).flatten();
-        plan.manifest.files.insert(key.clone(), LiveFile { sha256: Some(file.sha256), size: file.size, headers: headers.clone(), etag });
+        let original = file.stored.as_ref().map(|_| Plain { size: file.size, sha256: file.sha256 });
+        plan.manifest
+            .files
+            .insert(key.clone(), LiveFile { sha256: Some(sha256), size: bytes, headers: headers.clone(), plain: original, etag });
         let Some(change) = change else {
             plan.unchanged += 1;
             continue;
@@ -274,7 +296,8 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         if let (Change::Content, Some((sha256, size))) = (change, live.and_then(|live| Some((live.sha256?, live.size)))) {
             plan.keep.push(Kept { key: key.clone(), size, sha256 });
         }
-        let write = Write { key, path: file.path.clone(), size: file.size, sha256: file.sha256, headers, change, class };
+        let stored = file.stored.as_ref().map(|stored| stored.file.clone());
+        let write = Write { key, path: file.path.clone(), size: bytes, sha256, headers, change, class, stored };
         if change == Change::New && class != Class::Entry {
             plan.upload.push(write);
         } else {
@@ -322,7 +345,11 @@ pub fn output_of(site: &Site, manifest: &Manifest, directory: String) -> Option<
     let below = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
     let files = manifest.files.iter().map(|(key, file)| {
         let path = key.as_str().strip_prefix(&below)?.to_owned();
-        Some(OutputFile { path, size: file.size, sha256: file.sha256? })
+        let (bytes, sha256) = match &file.plain {
+            Some(plain) => (plain.size, plain.sha256),
+            None => (file.size, file.sha256?),
+        };
+        Some(OutputFile { path, size: bytes, sha256, stored: None })
     });
     let mut files: Vec<OutputFile> = files.collect::<Option<_>>()?;
     files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -1,3 +1,4 @@
+use super::super::compress::{Encoding, Stored};
 use super::*;
 
 fn site() -> Site {
@@ -12,7 +13,12 @@ fn site() -> Site {
 fn output(files: &[(&str, &str)]) -> Output {
     let mut files: Vec<_> = files
         .iter()
-        .map(|(path, content)| OutputFile { path: (*path).to_owned(), size: content.len() as u64, sha256: Sha256::of(content.as_bytes()) })
+        .map(|(path, content)| OutputFile {
+            path: (*path).to_owned(),
+            size: content.len() as u64,
+            sha256: Sha256::of(content.as_bytes()),
+            stored: None,
+        })
         .collect();
     files.sort_by(|a, b| a.path.cmp(&b.path));
     Output { directory: "web/dist".to_owned(), files, fingerprinted: None, left_out: Vec::new() }
@@ -115,4 +121,19 @@ fn a_site_without_a_page_is_checked_by_one_of_its_files() {
     assert_eq!(plan.checked().unwrap().0, "/css/a%20b.css");
     let page = super::tests::plan(FIRST, &nothing());
     assert_eq!(page.checked().unwrap().0, "/index.html");
+}
+
+#[test]
+fn what_is_stored_compressed_is_known_by_both_of_its_forms() {
+    let mut packed = output(FIRST);
+    let stored = Stored { encoding: Encoding::Br, size: 7, sha256: Sha256::of(b"packed"), file: "/shop/x.br".into() };
+    packed.files[1].stored = Some(stored);
+    let web = "web".parse().unwrap();
+    let first = draw(&web, &site(), &packed, &nothing()).unwrap();
+    let write = first.upload.iter().find(|write| write.stored.is_some()).unwrap();
+    assert_eq!((write.key.as_str(), write.size, write.sha256), (packed.files[1].path.as_str(), 7, Sha256::of(b"packed")));
+    assert_eq!((write.headers.content_encoding.as_deref(), write.body()), (Some("br"), Path::new("/shop/x.br")));
+    assert!(draw(&web, &site(), &packed, &after(&first)).unwrap().is_empty());
+    let built = output_of(&site(), &first.manifest, "web/dist".to_owned()).unwrap();
+    assert_eq!(built.files, output(FIRST).files, "what the build wrote");
 }

@@ -9,6 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::model::{Exit, Failure, Sha256, UnitName};
 
+use super::compress::Stored;
+
 /// What a build wrote.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Output {
@@ -52,6 +54,9 @@ pub struct OutputFile {
     pub size: u64,
     /// Of its content.
     pub sha256: Sha256,
+    /// What is stored in its place.
+    #[serde(skip)]
+    pub stored: Option<Stored>,
 }
 
 /// Reads the output of `site` in `at`, from `root` (or absolute). `on_file` hears how many files have been read, and how many there are.
@@ -125,10 +130,16 @@ fn unreadable(site: &UnitName, path: &Path) -> Failure {
 fn relative(site: &UnitName, directory: &Path, path: &Path) -> Result<String, Failure> {
     let parts = path.strip_prefix(directory).unwrap_or(path).components().map(|part| part.as_os_str().to_str());
     let parts: Option<Vec<&str>> = parts.collect();
-    parts.map(|parts| parts.join("/")).ok_or_else(|| {
+    let path = parts.map(|parts| parts.join("/")).ok_or_else(|| {
         let failure = unreadable(site, path).because("the name is not UTF-8, and S3 takes no other");
         failure.hint("rename the file")
-    })
+    })?;
+    // S3 takes them, but its listings are XML, which cannot tell of them.
+    if path.contains(|c: char| c.is_control()) {
+        let failure = Failure::new(Exit::Build, format!("site `{site}`: the name of {path:?} holds a control character"));
+        return Err(failure.hint("nothing was uploaded; rename the file, or keep it out of the build output"));
+    }
+    Ok(path)
 }
 
 /// Why a file is not published, if it is not.
@@ -206,7 +217,7 @@ fn digests(site: &UnitName, paths: &[(String, PathBuf)], on_file: &(impl Fn(u64,
         while let Some((at, (path, full))) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, paths.get(at)?))) {
             let hashed = File::open(full).and_then(|file| Sha256::of_reader_through(&mut buffer, file));
             let (sha256, length) = hashed.map_err(|error| unreadable(site, full).because(error))?;
-            done.push((at, OutputFile { path: path.clone(), size: length, sha256 }));
+            done.push((at, OutputFile { path: path.clone(), size: length, sha256, stored: None }));
             on_file(read.fetch_add(1, Ordering::Relaxed) + 1, paths.len() as u64);
         }
         Ok(done)
@@ -281,6 +292,13 @@ mod tests {
         symlink("gone", root.path().join("old.html")).unwrap();
         let failure = scan(&web, root.path(), ".", PAGE, |_, _| {}).unwrap_err();
         assert!(failure.causes()[0].contains("a link to `gone`, which is not there"), "{:?}", failure.causes());
+    }
+
+    #[test]
+    fn a_name_that_no_listing_can_tell_is_refused() {
+        let root = tree(&["index.html", "new\nline.txt"]);
+        let failure = scan(&"web".parse().unwrap(), root.path(), ".", PAGE, |_, _| ()).unwrap_err();
+        assert_eq!(failure.to_string(), "site `web`: the name of \"new\\nline.txt\" holds a control character");
     }
 
     #[test]

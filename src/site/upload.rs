@@ -44,7 +44,7 @@ pub(super) enum Trouble {
 }
 
 async fn read(output: &Path, write: &Write) -> Result<Bytes, Trouble> {
-    let path = output.join(&write.path);
+    let path = output.join(write.body());
     let shown = path.display().to_string();
     // A small file is read faster than a thread is woken to read it.
     let body = if write.size < SMALL { std::fs::read(&path) } else { tokio::fs::read(&path).await };
@@ -65,7 +65,7 @@ pub(super) async fn put(
     condition: Condition,
 ) -> Result<String, Trouble> {
     if write.size >= BIG {
-        let path = output.join(&write.path);
+        let path = output.join(write.body());
         return aws.put_file(bucket, key, &path, write.size, write.sha256, headers, |_| {}).await.map_err(|error| match error {
             PutFileError::Aws(error) => Trouble::Aws(error),
             PutFileError::Read { path, source } => Trouble::Unreadable { path: path.display().to_string(), source },

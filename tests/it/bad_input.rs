@@ -30,7 +30,7 @@ async fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
        unknown key `buckett`; did you mean `bucket`?
            buckett: bad-key-web
            ^
-    hint: the keys that may stand here: path, build, buildspec, prebuilt, from_image, env, output, bucket, prefix, distribution, url, keep, source_maps, allow_public, headers
+    hint: the keys that may stand here: path, build, buildspec, prebuilt, from_image, env, output, bucket, prefix, distribution, url, keep, source_maps, allow_public, precompress, headers
     ");
     assert_eq!(shop.refused(&["release"], 10), shop.refused(&["plan"], 10));
 }

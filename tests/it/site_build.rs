@@ -126,3 +126,20 @@ async fn a_build_goes_where_it_was_made_for() {
     hint: `--prebuilt` names the directory of a site's finished build, from the working directory; is it another one?
     ");
 }
+
+#[tokio::test]
+async fn a_buildspec_builds_a_site() {
+    let shop = shop("build-spec").await;
+    shop.configure("build: sh build.sh", "buildspec: buildspec.yml");
+    let spec = "version: 0.2\nenv: {variables: {VITE_API: /none, VITE_MODE: light}}\nphases: {build: {commands: [sh build.sh]}}\n";
+    shop.scene.write("web/buildspec.yml", spec);
+    shop.release();
+    assert_eq!(shop.body("index.html").await.unwrap(), "<html>\n/api light\n", "`env` wins over the buildspec's own variables");
+    shop.release();
+    assert_eq!((builds(&shop), shop.proxy.written().len()), (1, 0));
+    shop.scene.write("web/buildspec.yml", spec.replace("[sh build.sh]", "[echo no such thing, exit 3]"));
+    let refused = shop.refused(&["release"], 20);
+    assert!(refused.contains("site `web`: the build failed in BUILD") && refused.contains("`exit 3`"), "{refused}");
+    shop.scene.write("web/buildspec.yml", "version: 0.2\nphases: [\n");
+    assert!(shop.refused(&["release"], 10).contains("its buildspec `buildspec.yml` was refused"));
+}

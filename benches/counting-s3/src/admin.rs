@@ -19,7 +19,7 @@ use crate::answer::{self, Answer, INVALID_REQUEST, NO_SUCH_KEY, NOT_IMPLEMENTED,
 use crate::ledger::lock;
 use crate::request::S3Request;
 use crate::service::Server;
-use crate::store::{Place, Tags};
+use crate::store::{Object, Place, Tags};
 
 /// Answers an administrator.
 pub fn answer(server: &Server, request: &S3Request) -> Answer {
@@ -32,7 +32,7 @@ pub fn answer(server: &Server, request: &S3Request) -> Answer {
         "/__dump" => return answer::text(dump(server, bucket)),
         "/__object" => {
             let place = Place { bucket: bucket.to_owned(), key: request.parameter("key").to_owned() };
-            let body = lock(store).get(&place).map(|object| object.body.clone());
+            let body = lock(store).get(&place).map(Object::whole);
             return body.map_or_else(|| NO_SUCH_KEY.answer(), |body| Answer::new(body.into()));
         }
         "/__reset" => ledger.reset(),
@@ -65,7 +65,7 @@ fn dump(server: &Server, bucket: &str) -> String {
     let store = lock(&server.store);
     let lines = store.objects(bucket, "").map(|(place, object)| {
         let headers: Vec<String> = object.headers.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
-        let (key, size) = (encoded(&place.key), object.body.len());
+        let (key, size) = (encoded(&place.key), object.size());
         format!("{}\t{key}\t{}\t{}\t{size}\t{}\n", place.bucket, object.md5, object.etag, headers.join(" "))
     });
     lines.collect()

@@ -109,7 +109,7 @@ pub fn list(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<Ans
                 shown(key),
                 iso_date(object.modified),
                 object.etag,
-                object.body.len()
+                object.size()
             );
         }
     }

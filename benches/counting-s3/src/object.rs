@@ -35,7 +35,7 @@ pub fn copy(store: &mut Store, request: &S3Request, entry: &mut Entry) -> Result
 pub fn get(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<Answer, Refusal> {
     let object = store.get(&request.place).ok_or(NO_SUCH_KEY)?;
     let mut answer = described(object, request);
-    *answer.body_mut() = object.body.clone().into();
+    *answer.body_mut() = object.whole().into();
     Ok(answer)
 }
 
@@ -43,7 +43,7 @@ pub fn get(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<Answ
 pub fn head(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<Answer, Refusal> {
     let object = store.get(&request.place).ok_or(NO_SUCH_KEY)?;
     let mut answer = described(object, request);
-    set(&mut answer, "content-length", &object.body.len().to_string());
+    set(&mut answer, "content-length", &object.size().to_string());
     Ok(answer)
 }
 
@@ -93,6 +93,16 @@ pub fn begin(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<An
 pub fn part(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<Answer, Refusal> {
     let number = request.parameter("partNumber").parse().map_err(|_| INVALID_REQUEST)?;
     Ok(tagged(&store.part(request.parameter("uploadId"), number, request.body.clone())?))
+}
+
+/// `UploadPartCopy`.
+pub fn part_copy(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<Answer, Refusal> {
+    let number = request.parameter("partNumber").parse().map_err(|_| INVALID_REQUEST)?;
+    let from = request.copy_source().ok_or(INVALID_REQUEST)?;
+    let range = request.header("x-amz-copy-source-range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
+    let (first, last) = range.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?))).ok_or(INVALID_REQUEST)?;
+    let etag = store.part_of(request.parameter("uploadId"), number, &from, first, last)?;
+    Ok(xml(format!("<CopyPartResult><ETag>&quot;{etag}&quot;</ETag></CopyPartResult>")))
 }
 
 /// `CompleteMultipartUpload`.

@@ -91,6 +91,7 @@ fn choose(request: &S3Request) -> Operation {
     }
     match request.method {
         Method::PUT if asks("partNumber") && !copies => ("UploadPart", object::part),
+        Method::PUT if asks("partNumber") => ("UploadPartCopy", object::part_copy),
         Method::PUT if copies && !asks("partNumber") => ("CopyObject", object::copy),
         Method::PUT if request.query.keys().all(|name| name == "x-id") => ("PutObject", object::put),
         Method::GET => ("GetObject", object::get),

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::{Bytes, BytesMut};
+use bytes::Bytes;
 use md5::{Digest as _, Md5};
 use sha2::Sha256;
 use time::OffsetDateTime;
@@ -30,8 +30,8 @@ pub const CHECKSUM: &str = "x-amz-checksum-sha256";
 /// An object.
 #[derive(Debug, Clone)]
 pub struct Object {
-    /// Its content.
-    pub body: Bytes,
+    /// Its content, in the parts that it came in.
+    pub body: Vec<Bytes>,
     /// The MD5 of its content, which the log names it by.
     pub md5: String,
     /// Its entity tag, without quotes.
@@ -68,7 +68,7 @@ pub enum Tags {
 struct Upload {
     place: Place,
     headers: Headers,
-    parts: BTreeMap<u32, Bytes>,
+    parts: BTreeMap<u32, Vec<Bytes>>,
 }
 
 /// All buckets.
@@ -81,6 +81,27 @@ pub struct Store {
     bodies: HashMap<String, Bytes>,
     /// How entity tags are made.
     pub tags: Tags,
+}
+
+impl Object {
+    /// Its length in bytes.
+    pub fn size(&self) -> usize {
+        self.body.iter().map(Bytes::len).sum()
+    }
+
+    /// Its content in one piece.
+    pub fn whole(&self) -> Bytes {
+        match &self.body[..] {
+            [only] => only.clone(),
+            parts => parts.concat().into(),
+        }
+    }
+
+    fn checksum(&self) -> String {
+        let mut sum = Sha256::new();
+        self.body.iter().for_each(|part| sum.update(part));
+        STANDARD.encode(sum.finalize())
+    }
 }
 
 impl Store {
@@ -100,7 +121,7 @@ impl Store {
         self.hold(place, condition)?;
         let body = self.bodies.entry(md5.to_owned()).or_insert(body).clone();
         let etag = self.etag(md5);
-        Ok(self.write(place, Object { body, md5: md5.to_owned(), etag, modified: OffsetDateTime::now_utc(), headers }))
+        Ok(self.write(place, Object { body: vec![body], md5: md5.to_owned(), etag, modified: OffsetDateTime::now_utc(), headers }))
     }
 
     /// Copies an object: with `headers` under new ones, otherwise under its own.
@@ -118,7 +139,7 @@ impl Store {
         object.headers = headers.unwrap_or(object.headers);
         object.headers.retain(|(name, _)| name != CHECKSUM);
         if with_checksum || checksum.is_some() {
-            let made = || (CHECKSUM.to_owned(), STANDARD.encode(Sha256::digest(&object.body)));
+            let made = || (CHECKSUM.to_owned(), object.checksum());
             object.headers.push(checksum.unwrap_or_else(made));
         }
         object.etag = self.etag(&object.md5);
@@ -141,26 +162,47 @@ impl Store {
         id
     }
 
-    /// Keeps a part, and gives its entity tag.
+    /// Keeps a part, and gives its entity tag. Equal parts are kept once, so that a file of many gigabytes of nothing takes no memory.
     pub fn part(&mut self, id: &str, number: u32, body: Bytes) -> Result<String, Refusal> {
         let tag = hex(&Md5::digest(&body));
-        self.uploads.get_mut(id).ok_or(NO_SUCH_UPLOAD)?.parts.insert(number, body);
+        let body = self.bodies.entry(tag.clone()).or_insert(body).clone();
+        self.uploads.get_mut(id).ok_or(NO_SUCH_UPLOAD)?.parts.insert(number, vec![body]);
         Ok(tag)
+    }
+
+    /// Makes a part of what an object has from its byte `first` to `last`, and gives its entity tag.
+    pub fn part_of(&mut self, id: &str, number: u32, from: &Place, first: usize, last: usize) -> Result<String, Refusal> {
+        let object = self.objects.get(from).ok_or(NO_SUCH_KEY)?;
+        let (mut pieces, mut at, mut sum) = (Vec::new(), 0, Md5::new());
+        for piece in &object.body {
+            let (start, end) = (first.clamp(at, at + piece.len()), (last + 1).clamp(at, at + piece.len()));
+            if start < end {
+                sum.update(&piece[start - at..end - at]);
+                pieces.push(piece.slice(start - at..end - at));
+            }
+            at += piece.len();
+        }
+        self.uploads.get_mut(id).ok_or(NO_SUCH_UPLOAD)?.parts.insert(number, pieces);
+        Ok(hex(&sum.finalize()))
     }
 
     /// Makes one object of an upload's parts.
     pub fn complete(&mut self, id: &str, condition: &Condition) -> Result<&Object, Refusal> {
         let upload = self.uploads.get(id).ok_or(NO_SUCH_UPLOAD)?.clone();
         self.hold(&upload.place, condition)?;
-        let mut body = BytesMut::new();
+        let mut whole = Md5::new();
         let mut sums = Vec::new();
         for part in upload.parts.values() {
-            body.extend_from_slice(part);
-            sums.extend_from_slice(&Md5::digest(part));
+            let mut sum = Md5::new();
+            for piece in part {
+                whole.update(piece);
+                sum.update(piece);
+            }
+            sums.extend_from_slice(&sum.finalize());
         }
         self.uploads.remove(id);
-        let body = body.freeze();
-        let md5 = hex(&Md5::digest(&body));
+        let md5 = hex(&whole.finalize());
+        let body = upload.parts.values().flatten().cloned().collect();
         let etag = format!("{}-{}", self.etag(&hex(&Md5::digest(&sums))), upload.parts.len());
         Ok(self.write(&upload.place, Object { body, md5, etag, modified: OffsetDateTime::now_utc(), headers: upload.headers }))
     }
