@@ -67,6 +67,8 @@ pub(super) struct Follower {
     stream: Option<String>,
     token: Option<String>,
     begun: bool,
+    /// Has the platform said that the invocation is over?
+    pub(super) reported: bool,
     request: Option<String>,
     /// How it ended, once that is known.
     pub(super) end: Option<End>,
@@ -75,7 +77,17 @@ pub(super) struct Follower {
 impl Follower {
     /// Of the function whose log group this is; `since` is in milliseconds since 1970.
     pub(super) fn new(group: &str, mark: &str, since: i64) -> Self {
-        Self { group: group.to_owned(), mark: mark.to_owned(), since, stream: None, token: None, begun: false, request: None, end: None }
+        Self {
+            group: group.to_owned(),
+            mark: mark.to_owned(),
+            since,
+            stream: None,
+            token: None,
+            begun: false,
+            reported: false,
+            request: None,
+            end: None,
+        }
     }
 
     /// Of a stream that is known from the start: a task's.
@@ -127,8 +139,14 @@ impl Follower {
                     say(line);
                 }
                 let is_ours = self.request.as_ref().is_some_and(|request| line.contains(request.as_str()));
-                if self.begun && self.end.is_none() && is_ours && (line.contains("REPORT RequestId") || line.contains("Task timed out")) {
-                    // The platform says that it is over, and the function has not.
+                if !self.begun || self.end.is_some() || !is_ours {
+                    return;
+                }
+                let is_report = line.contains("REPORT RequestId");
+                self.reported |= is_report;
+                // The report of an invocation that ended well has no status, and may come before the function's own last line.
+                // <https://docs.aws.amazon.com/lambda/latest/dg/monitoring-cloudwatchlogs-view.html>
+                if line.contains("Task timed out") || (is_report && line.contains("Status: ")) {
                     let payload = serde_json::json!({ "errorType": "Runtime.ExitError", "errorMessage": line });
                     self.end = Some(End::Failed(Trouble::of_function(&payload.to_string(), line)));
                 }
@@ -169,7 +187,7 @@ mod tests {
         for line in [
             r#"windlass-start {"mark": "m", "request": "r1"}"#,
             "Applying",
-            "REPORT RequestId: r0 x",
+            "REPORT RequestId: r0\tStatus: timeout",
             "REPORT RequestId: r1\tStatus: timeout",
         ] {
             follower.take(line, &mut say);
@@ -177,5 +195,16 @@ mod tests {
         assert_eq!(said, ["Applying"]);
         let Some(End::Failed(trouble)) = follower.end else { panic!() };
         assert_eq!(trouble.kind, Kind::Timeout);
+    }
+
+    #[test]
+    fn a_report_may_come_before_the_last_line() {
+        let mut follower = Follower::of_stream("g", "s".to_owned(), "m");
+        for line in [r#"windlass-start {"mark": "m", "request": "r1"}"#, "REPORT RequestId: r1\tDuration: 870 ms"] {
+            follower.take(line, &mut |_| {});
+        }
+        assert!(follower.reported && follower.end.is_none());
+        follower.take(r#"windlass-end {"mark": "m", "answer": {"protocol": 1, "applied": [], "pending": []}}"#, &mut |_| {});
+        assert!(matches!(follower.end, Some(End::Answered(_))));
     }
 }

@@ -243,7 +243,8 @@ impl Target {
         let mut follower = Follower::new(&self.log_group, &attempt.mark, millis(attempt));
         let mut why = "its log does not say how it ended".to_owned();
         loop {
-            let over = time::OffsetDateTime::now_utc() > attempt.deadline;
+            // What was reported as over a look ago has nothing more to say.
+            let over = follower.reported || time::OffsetDateTime::now_utc() > attempt.deadline;
             let mut say = |line: &str| one.run.events.output(step, line);
             match follower.poll(one.run.aws, &mut say).await {
                 Err(error) => why = format!("its log cannot be read: {error}"),
