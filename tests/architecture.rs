@@ -151,7 +151,9 @@ mod table {
         // What is below `execute/` belongs to `execute`.
         let file = file.split('/').next().unwrap_or(file);
         let allowed: &[&str] = if FEATURES.contains(&own) {
-            FEATURE_FILES.iter().find(|(name, _)| *name == file).map_or(FEATURE_OWN, |(_, allowed)| allowed)
+            // What executes may need several files: `execute_back`, `execute_health`.
+            let kind = if file.starts_with("execute_") { "execute" } else { file };
+            FEATURE_FILES.iter().find(|(name, _)| *name == kind).map_or(FEATURE_OWN, |(_, allowed)| allowed)
         } else {
             ROOMS.iter().find(|(name, _)| *name == own).map(|(_, allowed)| *allowed)?
         };

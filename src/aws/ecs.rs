@@ -1,7 +1,9 @@
-//! ECS: clusters, services, their deployments and the tasks that have stopped. Task definitions are in `ecs_task`.
+//! ECS: clusters, services and their deployments. Task definitions are in `ecs_task`, stopped tasks in `ecs_stopped`, what the newer
+//! actions say of a deployment in `ecs_deployment`.
 
-use aws_sdk_ecs::types::DesiredStatus;
+use serde_json::{Value, json};
 
+use super::ecs_json::{Patience, count, failures, list, moment, number, text, text_or_empty, texts};
 use super::{Aws, AwsError};
 
 /// A cluster.
@@ -52,13 +54,16 @@ pub struct Service {
     pub events: Vec<Event>,
     /// The ARNs of the target groups that its tasks are registered with.
     pub target_groups: Vec<String>,
+    /// The alarms that end a deployment.
+    pub alarms: Vec<String>,
 }
 
 impl Service {
     /// The deployment that the service is told to reach.
     #[must_use]
     pub fn primary(&self) -> Option<&Deployment> {
-        self.deployments.iter().find(|deployment| deployment.status == "PRIMARY")
+        let first = || self.deployments.first().filter(|_| self.deployments.iter().all(|deployment| deployment.status.is_empty()));
+        self.deployments.iter().find(|deployment| deployment.status == "PRIMARY").or_else(first)
     }
 }
 
@@ -74,7 +79,7 @@ pub struct CircuitBreaker {
 /// One deployment of a service.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct Deployment {
-    /// `ecs-svc/1234567890123456789`, which is also what starts its tasks.
+    /// `ecs-svc/1234567890123456789`, which is also what starts its tasks; empty where the endpoint gives none.
     pub id: String,
     /// `PRIMARY`, `ACTIVE` or `INACTIVE`.
     pub status: String,
@@ -107,36 +112,6 @@ pub struct Event {
     pub message: String,
 }
 
-/// A task that has stopped. ECS forgets it about an hour later.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct StoppedTask {
-    /// Its ARN.
-    pub arn: String,
-    /// The ARN of its task definition.
-    pub task_definition: String,
-    /// The deployment that started it.
-    pub started_by: String,
-    /// `TaskFailedToStart`, `EssentialContainerExited`, `ServiceSchedulerInitiated` …
-    pub stop_code: Option<String>,
-    /// The reason in words.
-    pub stopped_reason: Option<String>,
-    /// When, in seconds since 1970; `None` while it is still stopping.
-    pub stopped_at: Option<i64>,
-    /// Its containers.
-    pub containers: Vec<StoppedContainer>,
-}
-
-/// A container of a stopped task.
-#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
-pub struct StoppedContainer {
-    /// Its name in the task definition.
-    pub name: String,
-    /// What its process ended with; `None` when it never ran.
-    pub exit_code: Option<i32>,
-    /// Why: `OutOfMemoryError: …`, `CannotPullContainerError: …`.
-    pub reason: Option<String>,
-}
-
 impl Aws {
     /// A cluster by its name or ARN; `None` when there is none. One that was deleted may answer as `INACTIVE` for a while.
     ///
@@ -145,144 +120,117 @@ impl Aws {
     /// # Errors
     /// Not allowed.
     pub async fn cluster(&self, name: &str) -> Result<Option<Cluster>, AwsError> {
-        let failed = AwsError::of("ecs:DescribeClusters", name);
-        let answer = self.0.ecs.describe_clusters().clusters(name).send().await.map_err(failed)?;
-        Ok(answer
-            .clusters
-            .unwrap_or_default()
-            .into_iter()
-            .next()
-            .map(|cluster| Cluster { arn: cluster.cluster_arn.unwrap_or_default(), status: cluster.status.unwrap_or_default() }))
+        let answer = self.ecs("ecs:DescribeClusters", name, &json!({"clusters": [name]}), Patience::Usual).await?;
+        let cluster = |value: &Value| Cluster { arn: text_or_empty(value, "clusterArn"), status: text_or_empty(value, "status") };
+        Ok(list(&answer, "clusters").first().map(cluster))
     }
 
-    /// Up to ten services of a cluster, by name; those that do not exist are absent from the answer.
+    /// Up to ten services of a cluster, by name; those that do not exist, or no more, are absent from the answer.
     ///
     /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeServices.html>
     ///
     /// # Errors
     /// No such cluster ([`AwsError::is_not_found`]); more than ten names; not allowed.
     pub async fn services(&self, cluster: &str, names: &[&str]) -> Result<Vec<Service>, AwsError> {
-        let failed = AwsError::of("ecs:DescribeServices", format!("{cluster}/{}", names.join(",")));
-        let names = names.iter().map(|&name| name.to_owned()).collect();
-        let answer = self.0.ecs.describe_services().cluster(cluster).set_services(Some(names)).send().await.map_err(failed)?;
-        Ok(answer.services.unwrap_or_default().into_iter().map(service).collect())
+        self.describe_services(cluster, names, Patience::Usual).await
     }
 
-    /// Tells a service to run another task definition, and gives the deployment that this began. Nothing else of the service is named,
-    /// least of all its desired count, which belongs to autoscaling. A service that runs this task definition already begins none: the
-    /// deployment is then the one that there is.
+    /// As [`Aws::services`], for somebody who looks again soon anyway: few attempts, little time.
+    ///
+    /// # Errors
+    /// As [`Aws::services`], and sooner.
+    pub async fn services_now(&self, cluster: &str, names: &[&str]) -> Result<Vec<Service>, AwsError> {
+        self.describe_services(cluster, names, Patience::Little).await
+    }
+
+    async fn describe_services(&self, cluster: &str, names: &[&str], patience: Patience) -> Result<Vec<Service>, AwsError> {
+        const OPERATION: &str = "ecs:DescribeServices";
+        let resource = format!("{cluster}/{}", names.join(","));
+        let answer = self.ecs(OPERATION, &resource, &json!({"cluster": cluster, "services": names}), patience).await?;
+        let services: Vec<Service> = list(&answer, "services").iter().map(service).collect();
+        // A service that is not there is said to be MISSING; whatever else fails is a failure.
+        match failures(&answer).into_iter().find(|failure| !failure.contains("MISSING")) {
+            Some(failure) if services.is_empty() => Err(AwsError::unexpected(OPERATION, resource, failure)),
+            _ => Ok(services),
+        }
+    }
+
+    /// Tells a service to run a task definition, and gives the service as it is then, with the deployment that this began. Nothing else
+    /// of the service is named, least of all its desired count, which belongs to auto scaling. A service that runs this task definition
+    /// already begins none unless `force` is set.
     ///
     /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>
     ///
     /// # Errors
     /// No such cluster or service ([`AwsError::is_not_found`]); it is not active; not allowed (`iam:PassRole` for the task's roles
     /// included).
-    pub async fn roll_service(&self, cluster: &str, service: &str, task_definition: &str) -> Result<Deployment, AwsError> {
+    pub async fn roll_service(&self, cluster: &str, name: &str, task_definition: &str, force: bool) -> Result<Service, AwsError> {
         const OPERATION: &str = "ecs:UpdateService";
-        let resource = format!("{cluster}/{service}");
-        let request = self.0.ecs.update_service().cluster(cluster).service(service).task_definition(task_definition);
-        let answer = request.send().await.map_err(AwsError::of(OPERATION, &resource))?;
-        let deployments = answer.service.and_then(|service| service.deployments).unwrap_or_default();
-        let primary = deployments.into_iter().map(deployment).find(|deployment| deployment.status == "PRIMARY");
-        primary.ok_or_else(|| AwsError::unexpected(OPERATION, resource, "the answer holds no primary deployment"))
-    }
-
-    /// The tasks of a service that have stopped; with a `deployment_id` that is not empty, without those that another deployment started.
-    ///
-    /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html>,
-    /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html>
-    ///
-    /// # Errors
-    /// No such cluster or service ([`AwsError::is_not_found`]); not allowed.
-    pub async fn stopped_tasks(&self, cluster: &str, service: &str, deployment_id: &str) -> Result<Vec<StoppedTask>, AwsError> {
-        let resource = format!("{cluster}/{service}");
-        let request = self.0.ecs.list_tasks().cluster(cluster).service_name(service).desired_status(DesiredStatus::Stopped);
-        let mut pages = request.into_paginator().send();
-        let mut arns = Vec::new();
-        while let Some(page) = pages.next().await {
-            arns.extend(page.map_err(AwsError::of("ecs:ListTasks", &resource))?.task_arns.unwrap_or_default());
+        let resource = format!("{cluster}/{name}");
+        let mut body = json!({"cluster": cluster, "service": name, "taskDefinition": task_definition});
+        if force {
+            body["forceNewDeployment"] = Value::Bool(true);
         }
-        let mut tasks = Vec::new();
-        // DescribeTasks takes at most 100.
-        for batch in arns.chunks(100) {
-            let request = self.0.ecs.describe_tasks().cluster(cluster).set_tasks(Some(batch.to_vec()));
-            let answer = request.send().await.map_err(AwsError::of("ecs:DescribeTasks", &resource))?;
-            tasks.extend(answer.tasks.unwrap_or_default().into_iter().map(stopped_task));
-        }
-        tasks.retain(|task| is_of(task, deployment_id));
-        Ok(tasks)
+        let answer = self.ecs(OPERATION, &resource, &body, Patience::Usual).await?;
+        answer.get("service").map(service).ok_or_else(|| AwsError::unexpected(OPERATION, resource, "the answer holds no service"))
     }
 }
 
-/// AWS starts a service's tasks under the id of its deployment. A task that names no deployment at all is kept.
-fn is_of(task: &StoppedTask, deployment_id: &str) -> bool {
-    deployment_id.is_empty() || task.started_by == deployment_id || !task.started_by.starts_with("ecs-svc/")
-}
-
-fn service(service: aws_sdk_ecs::types::Service) -> Service {
-    let rolling = service.deployment_configuration;
-    let breaker = rolling.as_ref().and_then(|rolling| rolling.deployment_circuit_breaker.as_ref());
+fn service(value: &Value) -> Service {
+    let nothing = Value::Null;
+    let rolling = value.get("deploymentConfiguration").unwrap_or(&nothing);
+    let breaker = rolling.get("deploymentCircuitBreaker");
+    let yes = |value: &Value, key: &str| value.get(key).and_then(Value::as_bool).unwrap_or_default();
+    let alarms = rolling.get("alarms").filter(|alarms| yes(alarms, "enable"));
     Service {
-        name: service.service_name.unwrap_or_default(),
-        arn: service.service_arn.unwrap_or_default(),
-        status: service.status.unwrap_or_default(),
-        task_definition: service.task_definition.unwrap_or_default(),
-        desired: service.desired_count,
-        running: service.running_count,
-        pending: service.pending_count,
+        name: text_or_empty(value, "serviceName"),
+        arn: text_or_empty(value, "serviceArn"),
+        // Nobody leaves this out of a service that is going.
+        status: text(value, "status").unwrap_or_else(|| "ACTIVE".to_owned()),
+        task_definition: text_or_empty(value, "taskDefinition"),
+        desired: count(value, "desiredCount"),
+        running: count(value, "runningCount"),
+        pending: count(value, "pendingCount"),
         // A service without a controller is rolled by ECS.
-        controller: service.deployment_controller.map_or_else(|| "ECS".to_owned(), |controller| controller.r#type.as_str().to_owned()),
-        launch_type: service.launch_type.map(|kind| kind.as_str().to_owned()),
-        scheduling: service.scheduling_strategy.map_or_else(|| "REPLICA".to_owned(), |strategy| strategy.as_str().to_owned()),
-        strategy: rolling.as_ref().and_then(|rolling| rolling.strategy.as_ref()).map(|strategy| strategy.as_str().to_owned()),
-        circuit_breaker: breaker.map(|breaker| CircuitBreaker { enabled: breaker.enable, rollback: breaker.rollback }),
-        minimum_healthy_percent: rolling.as_ref().and_then(|rolling| rolling.minimum_healthy_percent),
-        maximum_percent: rolling.as_ref().and_then(|rolling| rolling.maximum_percent),
-        health_check_grace_seconds: service.health_check_grace_period_seconds,
-        deployments: service.deployments.unwrap_or_default().into_iter().map(deployment).collect(),
-        events: service.events.unwrap_or_default().into_iter().map(event).collect(),
-        target_groups: service.load_balancers.unwrap_or_default().into_iter().filter_map(|balancer| balancer.target_group_arn).collect(),
+        controller: value.get("deploymentController").and_then(|controller| text(controller, "type")).unwrap_or_else(|| "ECS".to_owned()),
+        launch_type: text(value, "launchType"),
+        scheduling: text(value, "schedulingStrategy").unwrap_or_else(|| "REPLICA".to_owned()),
+        strategy: text(rolling, "strategy"),
+        circuit_breaker: breaker.map(|breaker| CircuitBreaker { enabled: yes(breaker, "enable"), rollback: yes(breaker, "rollback") }),
+        minimum_healthy_percent: number(rolling, "minimumHealthyPercent"),
+        maximum_percent: number(rolling, "maximumPercent"),
+        health_check_grace_seconds: number(value, "healthCheckGracePeriodSeconds"),
+        deployments: list(value, "deployments").iter().map(deployment).collect(),
+        events: list(value, "events").iter().map(event).collect(),
+        target_groups: list(value, "loadBalancers").iter().filter_map(|balancer| text(balancer, "targetGroupArn")).collect(),
+        alarms: alarms.map(|alarms| texts(alarms, "alarmNames")).unwrap_or_default(),
     }
 }
 
-fn deployment(deployment: aws_sdk_ecs::types::Deployment) -> Deployment {
+fn deployment(value: &Value) -> Deployment {
     Deployment {
-        id: deployment.id.unwrap_or_default(),
-        status: deployment.status.unwrap_or_default(),
-        task_definition: deployment.task_definition.unwrap_or_default(),
-        rollout_state: deployment.rollout_state.map(|state| state.as_str().to_owned()),
-        rollout_reason: deployment.rollout_state_reason.filter(|reason| !reason.is_empty()),
-        failed_tasks: deployment.failed_tasks,
-        running: deployment.running_count,
-        desired: deployment.desired_count,
-        pending: deployment.pending_count,
-        created_at: deployment.created_at.map(|at| at.secs()).unwrap_or_default(),
+        id: text_or_empty(value, "id"),
+        status: text_or_empty(value, "status"),
+        task_definition: text_or_empty(value, "taskDefinition"),
+        rollout_state: text(value, "rolloutState"),
+        rollout_reason: text(value, "rolloutStateReason"),
+        failed_tasks: count(value, "failedTasks"),
+        running: count(value, "runningCount"),
+        desired: count(value, "desiredCount"),
+        pending: count(value, "pendingCount"),
+        created_at: seconds(value, "createdAt").unwrap_or_default(),
     }
 }
 
-fn event(event: aws_sdk_ecs::types::ServiceEvent) -> Event {
-    Event {
-        id: event.id.unwrap_or_default(),
-        created_at: event.created_at.map(|at| at.secs()).unwrap_or_default(),
-        message: event.message.unwrap_or_default(),
-    }
+fn event(value: &Value) -> Event {
+    let (message, created_at) = (text_or_empty(value, "message"), seconds(value, "createdAt").unwrap_or_default());
+    Event { id: text(value, "id").unwrap_or_else(|| format!("{created_at} {message}")), created_at, message }
 }
 
-fn stopped_task(task: aws_sdk_ecs::types::Task) -> StoppedTask {
-    let container = |container: aws_sdk_ecs::types::Container| StoppedContainer {
-        name: container.name.unwrap_or_default(),
-        exit_code: container.exit_code,
-        reason: container.reason,
-    };
-    StoppedTask {
-        arn: task.task_arn.unwrap_or_default(),
-        task_definition: task.task_definition_arn.unwrap_or_default(),
-        started_by: task.started_by.unwrap_or_default(),
-        stop_code: task.stop_code.map(|code| code.as_str().to_owned()),
-        stopped_reason: task.stopped_reason,
-        stopped_at: task.stopped_at.map(|at| at.secs()),
-        containers: task.containers.unwrap_or_default().into_iter().map(container).collect(),
-    }
+/// A moment in whole seconds since 1970.
+pub(super) fn seconds(value: &Value, key: &str) -> Option<i64> {
+    #[expect(clippy::cast_possible_truncation, reason = "whole seconds are meant")]
+    moment(value, key).map(|at| at as i64)
 }
 
 #[cfg(test)]
@@ -290,9 +238,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_task_of_another_deployment_is_left_out() {
-        let task = |started_by: &str| stopped_task(aws_sdk_ecs::types::Task::builder().started_by(started_by).build());
-        assert!(is_of(&task("ecs-svc/1"), "ecs-svc/1") && is_of(&task("ecs-svc/2"), "") && is_of(&task("api"), "ecs-svc/1"));
-        assert!(!is_of(&task("ecs-svc/2"), "ecs-svc/1"));
+    fn a_service_with_almost_nothing_in_it_is_read() {
+        let read = service(&json!({"serviceName": "api", "deployments": [{"status": "PRIMARY", "rolloutState": "SOMETHING_NEW"}]}));
+        assert_eq!((read.status.as_str(), read.controller.as_str(), read.scheduling.as_str()), ("ACTIVE", "ECS", "REPLICA"));
+        let primary = read.primary().unwrap();
+        assert_eq!((primary.id.as_str(), primary.rollout_state.as_deref(), primary.desired), ("", Some("SOMETHING_NEW"), 0));
     }
 }

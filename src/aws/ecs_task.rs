@@ -1,13 +1,27 @@
-//! ECS task definitions: read one, and register the next revision with other images and nothing else changed.
+//! ECS task definitions: read one, and register another. The documents stay as JSON, so that a clone loses nothing.
 
 use std::collections::BTreeMap;
 use std::fmt;
 
-use aws_sdk_ecs::types::{ContainerDefinition, Tag, TaskDefinitionField};
+use serde_json::{Value, json};
 
+use super::ecs_json::{Patience, count, list, text, text_or_empty, texts};
 use super::{Aws, AwsError};
 
-const REGISTER: &str = "ecs:RegisterTaskDefinition";
+/// What `DescribeTaskDefinition` answers and `RegisterTaskDefinition` does not take.
+///
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskDefinition.html>
+const OF_ECS: [&str; 9] = [
+    "taskDefinitionArn",
+    "revision",
+    "status",
+    "requiresAttributes",
+    "compatibilities",
+    "registeredAt",
+    "registeredBy",
+    "deregisteredAt",
+    "deleteRequestedAt",
+];
 
 /// A task definition. It keeps the whole of AWS's answer, so that the next revision loses nothing.
 #[derive(Clone)]
@@ -28,8 +42,7 @@ pub struct TaskDefinition {
     pub task_role: Option<String>,
     /// The role that pulls the image and reads the secrets.
     pub execution_role: Option<String>,
-    raw: aws_sdk_ecs::types::TaskDefinition,
-    tags: Vec<Tag>,
+    document: Value,
 }
 
 /// One container of a task definition.
@@ -49,6 +62,14 @@ pub struct Container {
     pub log_driver: Option<String>,
     /// The log driver's options: `awslogs-group`, `awslogs-stream-prefix` …
     pub log_options: BTreeMap<String, String>,
+}
+
+impl TaskDefinition {
+    /// All that `RegisterTaskDefinition` needs to make the same again, fields included that nobody here knows.
+    #[must_use]
+    pub fn document(&self) -> &Value {
+        &self.document
+    }
 }
 
 impl fmt::Debug for Container {
@@ -79,97 +100,124 @@ impl Aws {
     /// There is none ([`AwsError::is_not_found`]); not allowed.
     pub async fn task_definition(&self, arn: &str) -> Result<TaskDefinition, AwsError> {
         const OPERATION: &str = "ecs:DescribeTaskDefinition";
-        let request = self.0.ecs.describe_task_definition().task_definition(arn).include(TaskDefinitionField::Tags);
-        let answer = request.send().await.map_err(AwsError::of(OPERATION, arn))?;
-        let raw = answer.task_definition.ok_or_else(|| AwsError::missing(OPERATION, arn, "the answer holds no task definition"))?;
-        Ok(TaskDefinition {
-            arn: raw.task_definition_arn.clone().unwrap_or_default(),
-            family: raw.family.clone().unwrap_or_default(),
-            revision: raw.revision,
-            status: raw.status.as_ref().map(|status| status.as_str().to_owned()).unwrap_or_default(),
-            containers: raw.container_definitions.iter().flatten().map(container).collect(),
-            cpu_architecture: raw
-                .runtime_platform
-                .as_ref()
-                .and_then(|platform| platform.cpu_architecture.as_ref())
-                .map(|architecture| architecture.as_str().to_owned()),
-            task_role: raw.task_role_arn.clone(),
-            execution_role: raw.execution_role_arn.clone(),
-            tags: answer.tags.unwrap_or_default(),
-            raw,
-        })
+        let question = json!({"taskDefinition": arn, "include": ["TAGS"]});
+        let mut answer = self.ecs(OPERATION, arn, &question, Patience::Usual).await?;
+        let tags = answer.get_mut("tags").map(Value::take);
+        match answer.get_mut("taskDefinition").map(Value::take) {
+            Some(raw) if raw.is_object() => Ok(definition(&raw, tags.as_ref())),
+            _ => Err(AwsError::missing(OPERATION, arn, "the answer holds no task definition")),
+        }
     }
 
-    /// Registers a revision of the same family that differs in the images of the named containers only, and gives its ARN.
-    ///
-    /// Every field that `RegisterTaskDefinition` takes is carried over, as far as this build's SDK knows it. Tags whose key begins with
-    /// `aws:` stay behind, as AWS refuses them from anybody else
-    /// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>).
+    /// Registers what a document says (see [`TaskDefinition::document`]), and gives its ARN.
     ///
     /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html>
     ///
     /// # Errors
-    /// A named container is not in the definition; not allowed (`iam:PassRole` for the task's roles, and `ecs:TagResource` where there
-    /// are tags, included).
+    /// The document is refused; not allowed (`iam:PassRole` for the task's roles, and `ecs:TagResource` where there are tags, included).
+    pub async fn register_task_definition(&self, document: &Value) -> Result<String, AwsError> {
+        const OPERATION: &str = "ecs:RegisterTaskDefinition";
+        let family = text_or_empty(document, "family");
+        let answer = self.ecs(OPERATION, &family, document, Patience::Usual).await?;
+        let arn = answer.get("taskDefinition").and_then(|definition| text(definition, "taskDefinitionArn"));
+        arn.ok_or_else(|| AwsError::unexpected(OPERATION, family, "the answer names no task definition"))
+    }
+
+    /// Registers a revision of the same family that differs in the images of the named containers only, and gives its ARN.
+    ///
+    /// # Errors
+    /// A named container is not in the definition; as [`Aws::register_task_definition`].
     pub async fn register_revision(&self, base: &TaskDefinition, images: &BTreeMap<String, String>) -> Result<String, AwsError> {
         if let Some(name) = images.keys().find(|&name| !base.containers.iter().any(|container| container.name == *name)) {
-            return Err(AwsError::unexpected(REGISTER, &base.family, format!("{} has no container `{name}`", base.arn)));
+            let what = format!("{} has no container `{name}`", base.arn);
+            return Err(AwsError::unexpected("ecs:RegisterTaskDefinition", &base.family, what));
         }
-        let raw = base.raw.clone();
-        #[expect(deprecated, reason = "AWS has closed the feature to newcomers; what a revision has, its successor keeps")]
-        let request = self.0.ecs.register_task_definition().set_inference_accelerators(raw.inference_accelerators);
-        let request = request
-            .set_family(raw.family)
-            .set_task_role_arn(raw.task_role_arn)
-            .set_execution_role_arn(raw.execution_role_arn)
-            .set_network_mode(raw.network_mode)
-            .set_container_definitions(raw.container_definitions.map(|containers| with_images(containers, images)))
-            .set_volumes(raw.volumes)
-            .set_placement_constraints(raw.placement_constraints)
-            .set_requires_compatibilities(raw.requires_compatibilities)
-            .set_cpu(raw.cpu)
-            .set_memory(raw.memory)
-            .set_tags(own_tags(&base.tags))
-            .set_pid_mode(raw.pid_mode)
-            .set_ipc_mode(raw.ipc_mode)
-            .set_proxy_configuration(raw.proxy_configuration)
-            .set_ephemeral_storage(raw.ephemeral_storage)
-            .set_runtime_platform(raw.runtime_platform)
-            .set_enable_fault_injection(raw.enable_fault_injection);
-        let answer = request.send().await.map_err(AwsError::of(REGISTER, &base.family))?;
-        let arn = answer.task_definition.and_then(|definition| definition.task_definition_arn);
-        arn.ok_or_else(|| AwsError::unexpected(REGISTER, &base.family, "the answer names no task definition"))
+        let mut document = base.document.clone();
+        for container in document.get_mut("containerDefinitions").and_then(Value::as_array_mut).into_iter().flatten() {
+            if let Some(image) = images.get(&text_or_empty(container, "name")) {
+                container["image"] = Value::String(image.clone());
+            }
+        }
+        self.register_task_definition(&document).await
+    }
+
+    /// The ARNs of a family's active revisions, newest first.
+    ///
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTaskDefinitions.html>
+    ///
+    /// # Errors
+    /// Not allowed.
+    pub async fn revisions(&self, family: &str) -> Result<Vec<String>, AwsError> {
+        let mut question = json!({"familyPrefix": family, "status": "ACTIVE", "sort": "DESC"});
+        let mut arns = Vec::new();
+        loop {
+            let answer = self.ecs("ecs:ListTaskDefinitions", family, &question, Patience::Usual).await?;
+            // A prefix is no name: `shop` begins `shop-worker` too.
+            let own = |arn: &String| arn.rsplit('/').next().and_then(|name| name.rsplit_once(':')).is_some_and(|(name, _)| name == family);
+            arns.extend(texts(&answer, "taskDefinitionArns").into_iter().filter(own));
+            match text(&answer, "nextToken").filter(|token| text(&question, "nextToken").as_ref() != Some(token)) {
+                Some(next) => question["nextToken"] = Value::String(next),
+                None => return Ok(arns),
+            }
+        }
+    }
+
+    /// Takes a revision out of use. Tasks that run it go on.
+    ///
+    /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DeregisterTaskDefinition.html>
+    ///
+    /// # Errors
+    /// Not allowed.
+    pub async fn deregister_task_definition(&self, arn: &str) -> Result<(), AwsError> {
+        self.ecs("ecs:DeregisterTaskDefinition", arn, &json!({"taskDefinition": arn}), Patience::Usual).await.map(drop)
     }
 }
 
-fn container(container: &ContainerDefinition) -> Container {
-    let log = container.log_configuration.as_ref();
-    let environment = container.environment.iter().flatten();
+fn definition(raw: &Value, tags: Option<&Value>) -> TaskDefinition {
+    let mut document = raw.clone();
+    if let Some(fields) = document.as_object_mut() {
+        fields.retain(|name, value| !OF_ECS.contains(&name.as_str()) && !value.is_null());
+        if let Some(tags) = tags.and_then(own_tags) {
+            fields.insert("tags".to_owned(), tags);
+        }
+    }
+    TaskDefinition {
+        arn: text_or_empty(raw, "taskDefinitionArn"),
+        family: text_or_empty(raw, "family"),
+        revision: count(raw, "revision"),
+        status: text(raw, "status").unwrap_or_else(|| "ACTIVE".to_owned()),
+        containers: list(raw, "containerDefinitions").iter().map(container).collect(),
+        cpu_architecture: raw.get("runtimePlatform").and_then(|platform| text(platform, "cpuArchitecture")),
+        task_role: text(raw, "taskRoleArn"),
+        execution_role: text(raw, "executionRoleArn"),
+        document,
+    }
+}
+
+fn container(value: &Value) -> Container {
+    let log = value.get("logConfiguration");
+    let options = log.and_then(|log| log.get("options")).and_then(Value::as_object);
     Container {
-        name: container.name.clone().unwrap_or_default(),
-        image: container.image.clone().unwrap_or_default(),
+        name: text_or_empty(value, "name"),
+        image: text_or_empty(value, "image"),
         // AWS: "If this parameter is omitted, a container is assumed to be essential."
-        essential: container.essential.unwrap_or(true),
-        environment: environment.filter_map(|pair| Some((pair.name.clone()?, pair.value.clone()?))).collect(),
-        secrets: container.secrets.iter().flatten().map(|secret| secret.name.clone()).collect(),
-        log_driver: log.map(|log| log.log_driver.as_str().to_owned()),
-        log_options: log.and_then(|log| log.options.clone()).unwrap_or_default().into_iter().collect(),
+        essential: value.get("essential").and_then(Value::as_bool).unwrap_or(true),
+        environment: list(value, "environment")
+            .iter()
+            .filter_map(|pair| Some((text(pair, "name")?, text_or_empty(pair, "value"))))
+            .collect(),
+        secrets: list(value, "secrets").iter().filter_map(|secret| text(secret, "name")).collect(),
+        log_driver: log.and_then(|log| text(log, "logDriver")),
+        log_options: options.into_iter().flatten().filter_map(|(key, value)| Some((key.clone(), value.as_str()?.to_owned()))).collect(),
     }
 }
 
-fn with_images(mut containers: Vec<ContainerDefinition>, images: &BTreeMap<String, String>) -> Vec<ContainerDefinition> {
-    for container in &mut containers {
-        if let Some(image) = container.name.as_ref().and_then(|name| images.get(name)) {
-            container.image = Some(image.clone());
-        }
-    }
-    containers
-}
-
-/// AWS refuses an empty list of tags as well as tags of its own.
-fn own_tags(tags: &[Tag]) -> Option<Vec<Tag>> {
-    let own: Vec<_> = tags.iter().filter(|tag| !tag.key.as_deref().unwrap_or_default().starts_with("aws:")).cloned().collect();
-    (!own.is_empty()).then_some(own)
+/// AWS refuses an empty list of tags as well as tags of its own
+/// (<https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_Tag.html>).
+fn own_tags(tags: &Value) -> Option<Value> {
+    let own = |tag: &&Value| !text_or_empty(tag, "key").starts_with("aws:");
+    let own: Vec<Value> = tags.as_array()?.iter().filter(own).cloned().collect();
+    (!own.is_empty()).then_some(Value::Array(own))
 }
 
 #[cfg(test)]
@@ -177,24 +225,30 @@ mod tests {
     use super::*;
 
     #[test]
-    fn only_the_named_images_change() {
-        let made = |name: &str, image: &str| ContainerDefinition::builder().name(name).image(image).cpu(7).build();
-        let images = BTreeMap::from([("web".to_owned(), "new".to_owned())]);
-        let containers = with_images(vec![made("web", "old"), made("proxy", "nginx")], &images);
-        assert_eq!(containers, [made("web", "new"), made("proxy", "nginx")]);
+    fn a_document_keeps_what_nobody_knows_and_leaves_out_what_is_of_ecs() {
+        let raw = json!({
+            "taskDefinitionArn": "arn:td:3", "family": "td", "revision": 3, "status": "ACTIVE", "registeredAt": 1.5, "cpu": null,
+            "compatibilities": ["FARGATE"], "containerDefinitions": [{"name": "web", "image": "i", "ofNextYear": {"a": [1]}}], "alsoNew": 7,
+        });
+        let tags = json!([{"key": "aws:cloudformation:stack-name", "value": "s"}, {"key": "team", "value": "x"}]);
+        let read = definition(&raw, Some(&tags));
+        let expected = json!({
+            "family": "td", "containerDefinitions": [{"name": "web", "image": "i", "ofNextYear": {"a": [1]}}], "alsoNew": 7,
+            "tags": [{"key": "team", "value": "x"}],
+        });
+        assert_eq!(read.document(), &expected);
+        assert_eq!((read.revision, read.containers[0].essential), (3, true));
     }
 
     #[test]
     fn the_tags_of_aws_itself_stay_behind() {
-        let tag = |key: &str| Tag::builder().key(key).value("x").build();
-        assert_eq!(own_tags(&[tag("aws:cloudformation:stack-name"), tag("team")]), Some(vec![tag("team")]));
-        assert_eq!(own_tags(&[tag("aws:cloudformation:stack-name")]), None);
+        assert_eq!(own_tags(&json!([{"key": "aws:cloudformation:stack-name", "value": "x"}])), None);
     }
 
     #[test]
     fn the_values_of_variables_are_not_shown() {
-        let pair = aws_sdk_ecs::types::KeyValuePair::builder().name("PASSWORD").value("hunter2").build();
-        let shown = format!("{:?}", container(&ContainerDefinition::builder().name("web").environment(pair).build()));
+        let read = container(&json!({"name": "web", "environment": [{"name": "PASSWORD", "value": "hunter2"}]}));
+        let shown = format!("{read:?}");
         assert!(shown.contains("PASSWORD") && !shown.contains("hunter2"), "{shown}");
     }
 }

@@ -102,7 +102,7 @@ impl Intercept for Fence {
 }
 
 /// An action that nobody knows writes.
-fn reads(action: &str) -> bool {
+pub(super) fn reads(action: &str) -> bool {
     ["Get", "Head", "List", "Describe", "BatchGet", "BatchCheck", "AssumeRole"].iter().any(|verb| action.starts_with(verb))
 }
 

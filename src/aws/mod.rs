@@ -10,13 +10,19 @@ mod cloudfront;
 mod ecr;
 mod ecr_repository;
 mod ecs;
+mod ecs_deployment;
+mod ecs_json;
+mod ecs_room;
 mod ecs_run;
+mod ecs_stopped;
 mod ecs_task;
+mod elb;
 mod error;
 mod fence;
 mod kind;
 mod lambda;
 mod log_stream;
+mod logs;
 mod s3;
 mod s3_bucket;
 mod s3_delete;
@@ -43,9 +49,13 @@ use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 pub use cloudfront::{Distribution, Origin};
 pub use ecr::{RegistryCredentials, Repository};
 pub use ecr_repository::Manifest;
-pub use ecs::{CircuitBreaker, Cluster, Deployment, Event, Service, StoppedContainer, StoppedTask};
+pub use ecs::{CircuitBreaker, Cluster, Deployment, Event, Service};
+pub use ecs_deployment::ServiceDeployment;
+pub use ecs_room::Room;
 pub use ecs_run::{RunTask, Task, TaskContainer};
+pub use ecs_stopped::{StoppedContainer, StoppedTask};
 pub use ecs_task::{Container, TaskDefinition};
+pub use elb::{Listener, Target};
 pub use error::AwsError;
 pub use fence::{Fence, Moment};
 pub use lambda::{Function, FunctionCode, Invocation};
@@ -100,6 +110,7 @@ struct Clients {
     cloudfront: aws_sdk_cloudfront::Client,
     ecr: aws_sdk_ecr::Client,
     ecs: aws_sdk_ecs::Client,
+    elb: aws_sdk_elasticloadbalancingv2::Client,
     lambda: aws_sdk_lambda::Client,
     logs: aws_sdk_cloudwatchlogs::Client,
     s3: aws_sdk_s3::Client,
@@ -118,6 +129,7 @@ impl Aws {
             cloudfront: fenced!(aws_sdk_cloudfront, config, fence),
             ecr: fenced!(aws_sdk_ecr, config, fence),
             ecs: fenced!(aws_sdk_ecs, config, fence),
+            elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
             lambda: fenced!(aws_sdk_lambda, config, fence),
             logs: fenced!(aws_sdk_cloudwatchlogs, config, fence),
             lock_s3: aws_sdk_s3::Client::from_conf(s3.clone().build()),

@@ -58,9 +58,20 @@ pub(super) struct Common {
     /// A site's build, made elsewhere: nothing is built; with several sites, name which
     #[arg(long, global = true, value_name = "[SITE=]DIR")]
     pub(super) prebuilt: Vec<String>,
+    /// What a signal does to what goes on in AWS: a rollout, a migration's task
+    #[arg(long, global = true, value_enum, default_value_t = OnAbort::Leave)]
+    pub(super) on_abort: OnAbort,
     /// Let a release delete more than half of a site's files, where their time is over
     #[arg(long, global = true)]
     pub(super) allow_prune: bool,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+pub(super) enum OnAbort {
+    /// It goes on, and the same command takes it up again
+    Leave,
+    /// It is stopped; a rollout goes back
+    Stop,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]

@@ -14,7 +14,7 @@ use crate::release::{Hold, Origin, Request, Stop};
 use crate::report::{self, Reporter};
 use crate::site::observe::Look;
 
-use super::arguments::{Common, Format, Progress};
+use super::arguments::{Common, Format, OnAbort, Progress};
 
 /// Reads the configuration and says how AWS is reached; with `--local`, starts or finds the local cloud.
 pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events) -> Result<Request, Failure> {
@@ -46,6 +46,7 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
         environment: std::env::vars_os().collect(),
         origin,
         hold: Hold::default(),
+        stop_on_abort: common.on_abort == OnAbort::Stop,
     })
 }
 

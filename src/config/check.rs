@@ -6,7 +6,7 @@ use crate::model::yaml::{Node, Place};
 use crate::model::{Mask, UnitName, sensitive};
 
 use super::read::Problem;
-use super::{Config, Image, OnFailure, SiteSource};
+use super::{Config, Image, SiteSource};
 
 /// Refuses a configuration that contradicts itself or names what is not there.
 pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
@@ -14,14 +14,6 @@ pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
     sites(config, file)?;
     services(config, file)?;
     super::check_migration::migrations(config, file)?;
-    if config.policy.on_failure == OnFailure::Rollback {
-        let at = place(file, &["policy", "on_failure"]);
-        return Err(later(
-            at,
-            "rolling back the services that did not fail",
-            "write `on_failure: keep`: the one that failed is rolled back in any case",
-        ));
-    }
     if config.sites.is_empty() && config.services.is_empty() && config.migrations.is_empty() {
         let problem = Problem::new(file.place, "the configuration names nothing to release");
         return Err(problem.hint("add `sites`, `services` or `migrations`; `windlass schema` prints what they hold"));
@@ -129,6 +121,10 @@ fn overlap(a: &str, b: &str) -> bool {
 fn services(config: &Config, file: &Node) -> Result<(), Problem> {
     for (name, service) in &config.services {
         let at = |key| place(file, &["services", name.as_str(), key]);
+        if let Some(name) = service.env.keys().find(|name| sensitive(name)) {
+            let problem = Problem::new(at("env"), format!("the variable `{name}` looks secret, and would stand in plans and revisions"));
+            return Err(problem.hint("put it under `secrets` in the task definition, from Secrets Manager or Parameter Store"));
+        }
         if let Some(after) = service.after.iter().find(|after| !config.services.contains_key(after)) {
             return Err(unknown(at("after"), "service", after, config.services.keys()));
         }

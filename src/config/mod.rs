@@ -19,7 +19,7 @@ use crate::model::{Exit, Failure, Mask, sensitive};
 pub use image::{BuildImage, Image};
 pub use migration::{Driver, Framework, Handler, Migration, Strategy, Words};
 pub use types::{
-    Config, Environment, FromImage, HeaderRule, Keep, OnFailure, Policy, Precompress, RiskyMigrations, Service, Site, SiteSource,
+    Config, Environment, FromImage, HeaderRule, Keep, OnFailure, OnTimeout, Policy, Precompress, RiskyMigrations, Service, Site, SiteSource,
     SourceMaps, schema,
 };
 pub use words::{Bucket, Duration, Platform, State};

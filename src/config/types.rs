@@ -220,15 +220,24 @@ pub struct Service {
     pub service: String,
     /// The container that runs the image.
     pub container: String,
+    /// Plain variables that are set in the container; whatever else the task definition says stays.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
     /// Asked after the roll: a path, through the load balancer, or a full URL.
     #[serde(default)]
     pub health: Option<String>,
+    /// A text that the answer has to hold: the release's version, `${GIT_COMMIT}`.
+    #[serde(default)]
+    pub health_holds: Option<String>,
     /// Services that roll before this one.
     #[serde(default)]
     pub after: Vec<UnitName>,
     /// How long a rollout may take.
     #[serde(default = "quarter_of_an_hour")]
     pub timeout: Duration,
+    /// The rollout is given up after so many crashes of its tasks, whether ECS counts them or not.
+    #[serde(default = "three")]
+    pub crashes: u32,
 }
 
 /// What to do where there is a choice.
@@ -239,6 +248,26 @@ pub struct Policy {
     pub on_failure: OnFailure,
     /// What happens when a migration may break the code that runs.
     pub risky_migrations: RiskyMigrations,
+    /// What happens to a rollout that has run out of time.
+    pub on_timeout: OnTimeout,
+    /// So many services roll at once; all others wait.
+    #[schemars(range(min = 1))]
+    pub services_at_once: Option<u32>,
+    /// So many revisions of a service's task definition stay registered; all if absent. One that serves, that a task runs or that the
+    /// last release's record names always stays.
+    #[schemars(range(min = 1))]
+    pub keep_revisions: Option<u32>,
+}
+
+/// What happens to a rollout that has run out of time.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnTimeout {
+    /// It is rolled back.
+    #[default]
+    Rollback,
+    /// It is left as it is.
+    Leave,
 }
 
 /// What happens to the services that rolled when another one fails.
@@ -249,6 +278,7 @@ pub enum OnFailure {
     #[default]
     Keep,
     /// They go back too.
+    #[serde(alias = "rollback_all")]
     Rollback,
 }
 
@@ -271,6 +301,10 @@ fn here() -> String {
 
 fn dist() -> String {
     "dist".to_owned()
+}
+
+fn three() -> u32 {
+    3
 }
 
 fn quarter_of_an_hour() -> Duration {

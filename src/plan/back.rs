@@ -10,7 +10,7 @@ use crate::model::{Commit, ImageRef, ImageUri, ReleaseId, Stage, UnitName};
 use crate::service::plan::FoundService;
 use crate::{service, site};
 
-use super::{FORMAT, Observed, Plan, published};
+use super::{FORMAT, Observed, Plan, published, rules, together};
 
 /// The stages of a rollback, in their order. Migrations stay.
 pub const STAGES: [Stage; 3] = [Stage::Assets, Stage::Publish, Stage::Services];
@@ -49,8 +49,8 @@ pub fn draw(config: &Config, observed: &Observed, back: &Back) -> Plan {
     let service = |(name, served): (&UnitName, &Served)| {
         let (service, image) = (&config.services[name], ImageRef::Known(served.image.clone()));
         let plan = match &served.revision {
-            Some(revision) => service::plan::draw_back(service, image, revision, &served.found),
-            None => service::plan::draw(service, image, &served.found),
+            Some(revision) => service::plan::draw_back(service, image, revision, &served.found, rules(config)),
+            None => service::plan::draw(service, image, &served.found, rules(config)),
         };
         (name.clone(), plan)
     };
@@ -70,6 +70,7 @@ pub fn draw(config: &Config, observed: &Observed, back: &Back) -> Plan {
         images: BTreeMap::new(),
         migrations: BTreeMap::new(),
         services: back.services.iter().map(service).collect(),
+        services_policy: together(config),
         invalidations,
         checks,
     }

@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use crate::cdn::plan::{Invalidation, PageCheck};
-use crate::config::{Config, Image};
+use crate::config::{Config, Image, OnFailure, OnTimeout};
 use crate::image::plan::ImagePlan;
 use crate::migration::plan::MigrationPlan;
 use crate::model::{Commit, Failure, ImageRef, ImageUri, ReleaseId, Stage, UnitName};
@@ -54,6 +54,9 @@ pub struct Plan {
     pub migrations: BTreeMap<UnitName, MigrationPlan>,
     /// `services`, by name.
     pub services: BTreeMap<UnitName, ServicePlan>,
+    /// What the services have in common.
+    #[serde(default)]
+    pub services_policy: service::plan::Together,
     /// `publish`: by distribution.
     pub invalidations: BTreeMap<String, Invalidation>,
     /// `publish`: by site.
@@ -163,7 +166,7 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
     let services = observed
         .services
         .iter()
-        .map(|(name, found)| (name.clone(), service::plan::draw(&config.services[name], reference(name), found)))
+        .map(|(name, found)| (name.clone(), service::plan::draw(&config.services[name], reference(name), found, rules(config))))
         .collect();
     let (invalidations, checks) = if has(Stage::Publish) { published(config, observed, &sites) } else { Default::default() };
     Ok(Plan {
@@ -181,9 +184,21 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
         images: if has(Stage::Images) { images } else { BTreeMap::new() },
         migrations,
         services,
+        services_policy: together(config),
         invalidations,
         checks,
     })
+}
+
+fn rules(config: &Config) -> service::plan::Rules {
+    service::plan::Rules { leave_after_timeout: config.policy.on_timeout == OnTimeout::Leave, keep_revisions: config.policy.keep_revisions }
+}
+
+fn together(config: &Config) -> service::plan::Together {
+    service::plan::Together {
+        at_once: config.policy.services_at_once.map_or(service::plan::AT_ONCE, |count| usize::try_from(count).unwrap_or(usize::MAX)),
+        rollback_all: config.policy.on_failure == OnFailure::Rollback,
+    }
 }
 
 /// The plan of `publish` on another machine than the one that built: `plan` with the sites of `saved`.

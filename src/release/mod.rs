@@ -20,6 +20,7 @@ mod run;
 mod same;
 mod saved;
 mod scope;
+mod services;
 mod stages;
 mod status;
 
@@ -56,6 +57,8 @@ pub struct Request {
     pub origin: Origin,
     /// How the lock is held.
     pub hold: Hold,
+    /// Is what goes on in AWS stopped when a signal ends the run?
+    pub stop_on_abort: bool,
 }
 
 /// Where a release is run, for its record and for whoever finds its lock.

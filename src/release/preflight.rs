@@ -166,17 +166,17 @@ pub(super) async fn look(request: &Request, aws: &Aws, account: &str, scope: &Sc
         found.findings.push(Finding { what: format!("migration `{name}`: {}", migration::plan::place(migration, service)), refusal });
         found.functions.insert(name.clone(), state);
     }
-    let services = scope.services.iter().map(|name| service::observe::service(aws, name, &config.services[name]));
-    for (name, state) in scope.services.iter().zip(try_join_all(services).await?) {
+    let wanted: Vec<_> = scope.services.iter().map(|name| (name, &config.services[name])).collect();
+    for (name, state) in &service::observe::services(aws, &wanted).await? {
         let service = &config.services[name];
-        let refusal = service::plan::refusal(name, service, &state);
+        let refusal = service::plan::refusal(name, service, state);
         found.findings.push(Finding { what: format!("service `{name}`: `{}` in cluster `{}`", service.service, service.cluster), refusal });
         if let service::plan::Found::Service(service) = state {
             let platforms = found.prebuilt.get(name).map(|image| &image.platforms[..]).unwrap_or_default();
             if let Some(refusal) = image::mismatch(name, platforms, service.architecture.as_deref()) {
                 found.findings.push(Finding { what: format!("service `{name}`: its image's platform"), refusal: Some(refusal) });
             }
-            found.services.insert(name.clone(), *service);
+            found.services.insert(name.clone(), (**service).clone());
         }
     }
     Ok(())

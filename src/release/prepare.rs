@@ -16,6 +16,7 @@ use crate::migration;
 use crate::model::{Exit, Failure, Finding, ImageUri, ObjectKey, ReleaseId, Stage, UnitName};
 use crate::plan::{self, Plan};
 use crate::probe;
+use crate::service::plan::Base;
 use crate::site;
 use crate::site::plan::SitePlan;
 
@@ -40,13 +41,17 @@ pub struct World {
     pub(super) caller: Option<String>,
     /// The entity tags of what `assets` has uploaded, by site.
     pub(super) etags: Etags,
+    /// What the services' next revisions are made of.
+    pub(super) bases: BTreeMap<UnitName, Base>,
+    /// Is what goes on in AWS stopped when a signal ends the run?
+    pub(super) stop_on_abort: bool,
 }
 
 /// Entity tags by site and key.
 pub(super) type Etags = BTreeMap<UnitName, BTreeMap<ObjectKey, String>>;
 
 impl World {
-    /// A world in which nothing has to be built.
+    /// A world of which only this is known.
     pub(super) fn of(request: &Request, aws: Aws, journal: Option<Journal>, live: Live, caller: Option<String>) -> Result<Self, Failure> {
         let probe =
             probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
@@ -63,6 +68,8 @@ impl World {
             environment: request.environment.clone(),
             caller,
             etags: Etags::new(),
+            bases: BTreeMap::new(),
+            stop_on_abort: request.stop_on_abort,
         })
     }
 
@@ -91,6 +98,12 @@ impl World {
             Some(journal) => journal.set_record(record).await.map_err(|error| unwritable(error, "record", after)),
             None => Ok(()),
         }
+    }
+
+    /// The revisions that the state names: none of them may be taken out of use.
+    pub(super) fn live_revisions(&self, record: &Record) -> BTreeSet<String> {
+        let all = [&self.live, &record.before];
+        all.iter().flat_map(|live| live.services.values()).map(|service| service.revision.clone()).collect()
     }
 
     pub(super) async fn save_live(&self, after: Stage) -> Result<(), Failure> {
@@ -161,7 +174,6 @@ pub(super) async fn prepare(
     if journal.is_none() {
         events.note("`state: none`: no record is kept, nothing can be resumed or rolled back, and migrations run each time");
     }
-    let root = request.project.root.clone();
     let saved: Option<Plan> = match (&journal, release) {
         (Some(journal), Some(id)) if stages == [Stage::Publish] => journal.plan(id).await.map_err(|error| unreadable(error, "plan"))?,
         _ => None,
@@ -232,11 +244,9 @@ pub(super) async fn prepare(
         None if plan.needs_engine() => Some(engine("an image has to be built", events).await?),
         connected => connected,
     };
-    let probe =
-        probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
-    let environment = request.environment.clone();
-    let caller = identity.map(|identity| identity.arn);
-    Ok((World { aws, journal, live, record, engine, built: taken.built, probe, root, environment, caller, etags }, plan))
+    let bases = observed.services.into_iter().map(|(name, found)| (name, found.base)).collect();
+    let world = World::of(request, aws, journal, live, identity.map(|identity| identity.arn))?;
+    Ok((World { record, engine, built: taken.built, etags, bases, ..world }, plan))
 }
 
 fn account_of(identity: Option<&crate::aws::Identity>) -> &str {

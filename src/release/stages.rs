@@ -1,16 +1,15 @@
 //! The five stages. Each brings its units side by side to their end, and says in the state what is live after it.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
 use futures_util::future::join_all;
 
 use crate::event::Events;
-use crate::journal::{Journal, LiveMigration, LiveService, LiveSite, Published, Record};
+use crate::journal::{Journal, LiveMigration, LiveSite, Published, Record};
 use crate::model::{Exit, Failure, ImageRef, ImageUri, Stage, UnitName};
 use crate::plan::Plan;
-use crate::service::plan::Action;
 use crate::site::plan::{Known, Manifest, SitePlan};
-use crate::{cdn, image, migration, service, site};
+use crate::{cdn, image, migration, site};
 
 use super::prepare::Etags;
 use super::{Stop, World, prepare};
@@ -37,7 +36,7 @@ pub(super) async fn run(
         }
         // An invocation that is dropped has an unknown outcome: this stage is finished, whatever happens.
         Stage::Migrations => migrations(world, plan, record, events).await,
-        Stage::Services => services(world, plan, record, events, stop).await,
+        Stage::Services => super::services::services(world, plan, record, events, stop).await,
         Stage::Publish => publish(world, plan, record, events).await,
     }
 }
@@ -72,7 +71,7 @@ async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(Unit
 }
 
 /// The image that a plan refers to, once the step that yields it is done.
-fn resolve(reference: &ImageRef, record: &Record) -> Result<ImageUri, Failure> {
+pub(super) fn resolve(reference: &ImageRef, record: &Record) -> Result<ImageUri, Failure> {
     match reference {
         ImageRef::Known(uri) => Ok(uri.clone()),
         ImageRef::FromStep(name) => record
@@ -114,63 +113,6 @@ async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Ev
         world.save_live(Stage::Migrations).await?;
     }
     failure.map_or(Ok(()), Err)
-}
-
-/// Rolls in waves: a service waits for those that it is `after`. After a failure no further wave begins.
-async fn services(world: &mut World, plan: &Plan, record: &Record, events: &Events, stop: &Stop) -> Result<(), Failure> {
-    let mut done: BTreeSet<UnitName> = BTreeSet::new();
-    let mut rolled: Vec<UnitName> = Vec::new();
-    let mut unsaid = false;
-    while done.len() < plan.services.len() {
-        let waits = |name: &UnitName| plan.services.contains_key(name) && !done.contains(name);
-        let wave: Vec<_> =
-            plan.services.iter().filter(|(name, service)| !done.contains(*name) && !service.after.iter().any(waits)).collect();
-        let (aws, probe) = (&world.aws, &world.probe);
-        let all = wave.iter().map(|(name, service)| async move {
-            let image = resolve(&service.image, record)?;
-            let revision = service::execute::roll(aws, probe, name, service, &image, events).await?;
-            Ok(((*name).clone(), LiveService { release: record.release.clone(), commit: record.commit.clone(), image, revision }))
-        });
-        let results: Vec<Result<_, Failure>> =
-            stop.or("the stage `services`: a rollout that has begun goes on by itself", async { Ok(join_all(all).await) }).await?;
-        let mut failure: Option<Failure> = None;
-        for result in results {
-            match result {
-                Ok((name, live)) => {
-                    let recorded = world.live.services.get(&name).map(|recorded| &recorded.image);
-                    if plan.services[&name].action != Action::Nothing {
-                        rolled.push(name.clone());
-                        world.live.services.insert(name.clone(), live);
-                    } else if recorded != Some(&live.image) {
-                        // An earlier run has rolled it and was killed before it could say so.
-                        unsaid = true;
-                        world.live.services.insert(name.clone(), live);
-                    }
-                    done.insert(name);
-                }
-                // A service that needs a person weighs more than one that is back.
-                Err(new) if failure.as_ref().is_none_or(|old| old.exit() != Exit::NotRolledBack) => failure = Some(new),
-                Err(_) => {}
-            }
-        }
-        if unsaid || !rolled.is_empty() {
-            world.save_live(Stage::Services).await?;
-        }
-        if let Some(failure) = failure {
-            return Err(mixed(failure, &rolled));
-        }
-    }
-    Ok(())
-}
-
-/// Where some services are new and others old, that is what a person has to know first.
-fn mixed(failure: Failure, rolled: &[UnitName]) -> Failure {
-    if rolled.is_empty() || failure.exit() == Exit::NotRolledBack {
-        return failure;
-    }
-    let new: Vec<&str> = rolled.iter().map(UnitName::as_str).collect();
-    let hint = format!("new: {}; the others are as before; correct the cause and release again", new.join(", "));
-    Failure::new(Exit::Mixed, "some services are new, others old").because(failure).hint(hint)
 }
 
 async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {

@@ -232,7 +232,16 @@ fn services(plan: &Plan, out: &mut String) -> std::fmt::Result {
                 let after: Vec<&str> = service.after.iter().map(UnitName::as_str).collect();
                 let after = if after.is_empty() { String::new() } else { format!(", after {}", after.join(", ")) };
                 writeln!(out, "  {name}: roll {}/{} from {from} to {}{after}", service.cluster, service.service, image(&service.image))?;
-                writeln!(out, "    ~ {}: {} → {}", service.container, service.from_image, service.image)?;
+                if service.changes.is_empty() {
+                    writeln!(out, "    ~ {}.image: {} → {}", service.container, service.from_image, service.image)?;
+                }
+                for change in &service.changes {
+                    match (&change.from, &change.to) {
+                        (Some(from), Some(to)) => writeln!(out, "    ~ {}: {from} → {to}", change.what)?,
+                        (None, Some(to)) => writeln!(out, "    + {}: {to}", change.what)?,
+                        (_, None) => writeln!(out, "    - {}", change.what)?,
+                    }
+                }
             }
         }
     }

@@ -1,38 +1,118 @@
-//! Looks for a service, the revision that it runs and the deployment in force.
+//! Looks for services, the revisions that they run and the deployments in force.
 
-use crate::aws::Aws;
+use std::collections::BTreeMap;
+
+use futures_util::future::try_join_all;
+
+use crate::aws::{self, Aws, AwsError};
 use crate::config::Service;
 use crate::model::{Exit, Failure, UnitName};
 
-use super::plan::{Found, FoundService};
+use super::plan::{Base, Found, FoundService, Way};
+use super::revision::Definition;
+
+/// `DescribeServices` takes at most ten names.
+const BATCH: usize = 10;
 
 /// The service as it is.
 ///
 /// # Errors
 /// AWS fails in another way than by not finding it.
 pub async fn service(aws: &Aws, name: &UnitName, service: &Service) -> Result<Found, Failure> {
-    let failed = |error: crate::aws::AwsError| {
-        let hint = error.hint().unwrap_or_else(|| "nothing was changed; run again".to_owned());
-        Failure::new(Exit::Preflight, format!("looking for the service `{name}` failed")).because(error).hint(hint)
-    };
-    let cluster = aws.cluster(&service.cluster).await.map_err(failed)?;
-    if cluster.is_none_or(|cluster| cluster.status == "INACTIVE") {
-        return Ok(Found::NoCluster);
+    let found = services(aws, &[(name, service)]).await?;
+    Ok(found.into_iter().next().map_or(Found::NoService, |(_, found)| found))
+}
+
+/// The services as they are: one question for up to ten of a cluster, and one for each one's revision.
+///
+/// # Errors
+/// AWS fails in another way than by not finding one.
+pub async fn services(aws: &Aws, wanted: &[(&UnitName, &Service)]) -> Result<BTreeMap<UnitName, Found>, Failure> {
+    let mut by_cluster: BTreeMap<&str, Vec<(&UnitName, &Service)>> = BTreeMap::new();
+    for &(name, service) in wanted {
+        by_cluster.entry(&service.cluster).or_default().push((name, service));
     }
-    let found = aws.services(&service.cluster, &[&service.service]).await.map_err(failed)?;
-    let Some(found) = found.into_iter().next() else { return Ok(Found::NoService) };
-    let revision = aws.task_definition(&found.task_definition).await.map_err(failed)?;
-    let deployment = found.primary().map(|primary| {
-        let state = primary.rollout_state.clone().unwrap_or_else(|| "COMPLETED".to_owned());
-        (primary.id.clone(), state)
-    });
-    Ok(Found::Service(Box::new(FoundService {
-        status: found.status.clone(),
-        controller: found.controller.clone(),
+    let batches = by_cluster.iter().flat_map(|(&cluster, all)| all.chunks(BATCH).map(move |batch| (cluster, batch)));
+    let found = try_join_all(batches.map(|(cluster, batch)| batch_of(aws, cluster, batch))).await?;
+    Ok(found.into_iter().flatten().collect())
+}
+
+async fn batch_of(aws: &Aws, cluster: &str, batch: &[(&UnitName, &Service)]) -> Result<Vec<(UnitName, Found)>, Failure> {
+    let named: Vec<String> = batch.iter().map(|(name, _)| format!("`{name}`")).collect();
+    let failed = |error: AwsError| {
+        let hint = error.hint().unwrap_or_else(|| "nothing was changed; run again".to_owned());
+        let which = if named.len() == 1 { "service" } else { "services" };
+        Failure::new(Exit::Preflight, format!("looking for the {which} {} failed", named.join(", "))).because(error).hint(hint)
+    };
+    let none = |found: fn() -> Found| Ok(batch.iter().map(|(name, _)| ((*name).clone(), found())).collect());
+    let on_ecs: Vec<&str> = batch.iter().map(|(_, service)| service.service.as_str()).collect();
+    let found = match aws.services(cluster, &on_ecs).await {
+        Err(error) if error.is_not_found() => return none(|| Found::NoCluster),
+        found => found.map_err(failed)?,
+    };
+    if found.is_empty() {
+        // An endpoint may say of a cluster that is not there that its services are missing.
+        let there = aws.cluster(cluster).await.map_err(failed)?.is_some_and(|cluster| cluster.status != "INACTIVE");
+        return none(if there { || Found::NoService } else { || Found::NoCluster });
+    }
+    try_join_all(batch.iter().map(|&(name, service)| {
+        // Named by ARN, a service is answered by its name.
+        let own_name = service.service.rsplit('/').next().unwrap_or_default();
+        let own = found.iter().find(|found| found.name == own_name || found.arn == service.service);
+        async move {
+            let Some(own) = own else { return Ok((name.clone(), Found::NoService)) };
+            let known = described(aws, own).await.map_err(failed)?;
+            Ok((name.clone(), Found::Service(Box::new(known))))
+        }
+    }))
+    .await
+}
+
+async fn described(aws: &Aws, service: &aws::Service) -> Result<FoundService, AwsError> {
+    let (revision, newest) = revisions(aws, &service.task_definition).await?;
+    let primary = service.primary();
+    let complete = |deployment: &&aws::Deployment| matches!(deployment.rollout_state.as_deref(), Some("COMPLETED") | None);
+    // A rollback that is under way leads to where it leads, whatever ran before.
+    let serving = primary.filter(complete).or_else(|| service.deployments.iter().filter(complete).max_by_key(|one| one.running));
+    let older = || service.deployments.iter().find(|one| one.status != "PRIMARY" && one.rollout_state.as_deref() != Some("FAILED"));
+    let serving = serving.or_else(older).map(|deployment| deployment.task_definition.clone());
+    // Before its first deployment has ended, nothing else has ever served.
+    let serving = serving.or_else(|| service.deployments.is_empty().then(|| revision.arn.clone()));
+    let breaker = service.circuit_breaker;
+    Ok(FoundService {
+        status: service.status.clone(),
+        controller: service.controller.clone(),
         revision: revision.arn.clone(),
-        images: revision.containers.into_iter().map(|container| (container.name, container.image)).collect(),
-        architecture: revision.cpu_architecture,
-        deployment,
-        tasks: (found.desired, found.running),
-    })))
+        images: revision.containers.iter().map(|container| (container.name.clone(), container.image.clone())).collect(),
+        architecture: revision.cpu_architecture.clone(),
+        deployment: primary.map(|primary| {
+            let state = primary.rollout_state.clone().unwrap_or_else(|| "COMPLETED".to_owned());
+            (primary.id.clone(), state)
+        }),
+        tasks: (service.desired, service.running),
+        serving,
+        base: Base {
+            current: Definition::new(revision.document().clone()),
+            newest: newest.map(|newest| (newest.arn.clone(), Definition::new(newest.document().clone()))),
+        },
+        scheduling: service.scheduling.clone(),
+        percent: (service.minimum_healthy_percent, service.maximum_percent),
+        way: Way {
+            strategy: service.strategy.clone().unwrap_or_default(),
+            breaker: breaker.is_some_and(|breaker| breaker.enabled),
+            rolls_back: breaker.is_some_and(|breaker| breaker.enabled && breaker.rollback) || !service.alarms.is_empty(),
+            target_groups: service.target_groups.clone(),
+        },
+    })
+}
+
+/// The revision, and its family's newest where that is another. Mostly it is the same one, which is why it is asked for first.
+async fn revisions(aws: &Aws, arn: &str) -> Result<(aws::TaskDefinition, Option<aws::TaskDefinition>), AwsError> {
+    let family = arn.rsplit('/').next().unwrap_or(arn).split(':').next().unwrap_or_default();
+    // Where nobody may ask by family, or none is active, the revision itself still answers.
+    let newest = aws.task_definition(family).await.ok();
+    match newest {
+        Some(newest) if newest.arn == arn => Ok((newest, None)),
+        newest => Ok((aws.task_definition(arn).await?, newest.filter(|newest| !newest.arn.is_empty()))),
+    }
 }

@@ -37,6 +37,10 @@ mod release;
 #[cfg(test)]
 mod rollback;
 #[cfg(test)]
+mod rollouts;
+#[cfg(test)]
+mod rollouts_many;
+#[cfg(test)]
 mod saved_plan;
 #[cfg(test)]
 mod secrets;

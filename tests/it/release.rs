@@ -103,7 +103,7 @@ async fn a_plan_of_everything_writes_nothing_and_is_the_same_each_time() {
 
     services:
       api: roll release-plan/release-plan from release-plan:1 to 28d9962b9d2a
-        ~ web: [registry]/release-plan/api@sha256:[digest] → [registry]/release-plan/api@sha256:[digest]
+        ~ web.image: [registry]/release-plan/api@sha256:[digest] → [registry]/release-plan/api@sha256:[digest]
 
     publish:
       web: 2 files to publish, in this order (158 B)

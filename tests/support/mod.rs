@@ -9,5 +9,6 @@ pub(crate) mod postgres;
 pub(crate) mod proxy;
 pub(crate) mod request;
 pub(crate) mod scene;
+pub(crate) mod scripted;
 pub(crate) mod seed;
 mod tests;

@@ -167,9 +167,8 @@ async fn what_is_seeded_is_there_for_the_program() {
     let services = aws.services("support-seed", &["support-seed", "support-none"]).await.unwrap();
     assert_eq!((services.len(), &services[0].task_definition), (1, &arn));
     let definition = aws.task_definition(&arn).await.unwrap();
-    let images = BTreeMap::from([("web".to_owned(), "other".to_owned())]);
-    let next = aws.register_revision(&definition, &images).await.unwrap();
-    assert_eq!(aws.roll_service("support-seed", "support-seed", &next).await.unwrap().task_definition, next);
+    let next = aws.register_task_definition(definition.document()).await.unwrap();
+    assert_eq!(aws.roll_service("support-seed", "support-seed", &next, false).await.unwrap().task_definition, next);
     seed.function("support-seed", &image).await;
     assert_eq!(aws.function("support-seed").await.unwrap().unwrap().image, Some(image));
 }

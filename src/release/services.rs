@@ -1,0 +1,198 @@
+//! The stage `services`: every service as soon as those that it is `after` have rolled, so many at once; what becomes of the others when
+//! one fails; and what goes on in ECS when the run has to end first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
+
+use futures_util::stream::{FuturesUnordered, StreamExt as _};
+
+use crate::event::Events;
+use crate::journal::{LiveService, Record};
+use crate::model::{Exit, Failure, Stage, UnitName};
+use crate::plan::Plan;
+use crate::service::execute::{self, Rollouts};
+use crate::service::plan::Action;
+use crate::service::{execute_housekeeping, execute_leave};
+
+use super::stages::resolve;
+use super::{Stop, World};
+
+/// How long a call to ECS that is on its way may still take when the run has to end.
+const TELLING: Duration = Duration::from_millis(1500);
+
+/// What the services have come to so far.
+#[derive(Default)]
+struct Sofar {
+    done: BTreeSet<UnitName>,
+    /// Those that a rollout of this stage has brought to another revision, with what serves them now.
+    rolled: BTreeMap<UnitName, LiveService>,
+    /// Those that an earlier run has rolled, and was killed before it could say so.
+    unsaid: BTreeMap<UnitName, LiveService>,
+    failures: Vec<Failure>,
+}
+
+/// Rolls the services of the plan.
+pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, events: &Events, stop: &Stop) -> Result<(), Failure> {
+    let shared = Rollouts::new(&world.aws, &world.probe, events);
+    let mut sofar = Sofar::default();
+    let ended = tokio::select! {
+        biased;
+        exit = ending(stop, &shared) => Some(exit),
+        () = roll(world, plan, record, &shared, stop, &mut sofar) => stop.now(),
+    };
+    if !sofar.rolled.is_empty() || !sofar.unsaid.is_empty() {
+        world.live.services.extend(sofar.unsaid.iter().chain(&sofar.rolled).map(|(name, live)| (name.clone(), live.clone())));
+        let saved = world.save_live(Stage::Services);
+        match ended {
+            // What is live is said in time, or by the next run.
+            Some(_) => drop(tokio::time::timeout(TELLING, saved).await),
+            None => saved.await?,
+        }
+    }
+    if let Some(exit) = ended {
+        return Err(left(&shared, world.stop_on_abort, exit, plan, &sofar).await);
+    }
+    let weight = |failure: &Failure| match failure.exit() {
+        // A service that needs a person weighs more than one that is back.
+        Exit::NotRolledBack => 2,
+        Exit::RolledBack => 0,
+        _ => 1,
+    };
+    let count = sofar.failures.len();
+    sofar.failures.sort_by_key(|failure| std::cmp::Reverse(weight(failure)));
+    let Some(failure) = sofar.failures.into_iter().next() else {
+        execute_housekeeping::tidy(&world.aws, &plan.services, &world.live_revisions(record), events).await;
+        return Ok(());
+    };
+    if count > 1 {
+        events.note(format!("{count} services have failed; the one that matters most is told below"));
+    }
+    if plan.services_policy.rollback_all && !sofar.rolled.is_empty() {
+        return Err(go_back(world, plan, record, &shared, failure, &sofar.rolled).await);
+    }
+    let rolled: Vec<&UnitName> = sofar.rolled.keys().collect();
+    Err(mixed(failure, &rolled))
+}
+
+/// Starts each service when its turn has come, and none any more once one has failed or the run is to end.
+async fn roll(world: &World, plan: &Plan, record: &Record, shared: &Rollouts, stop: &Stop, sofar: &mut Sofar) {
+    let at_once = plan.services_policy.at_once.max(1);
+    let mut waiting: BTreeSet<&UnitName> = plan.services.keys().collect();
+    let mut running = FuturesUnordered::new();
+    loop {
+        let goes_on = sofar.failures.is_empty() && stop.now().is_none();
+        let is_done = |name: &UnitName| sofar.done.contains(name) || !plan.services.contains_key(name);
+        let ready: Vec<&UnitName> =
+            waiting.iter().copied().filter(|name| goes_on && plan.services[*name].after.iter().all(is_done)).collect();
+        for name in ready {
+            // What is unchanged waits for nobody.
+            if running.len() >= at_once && plan.services[name].action != Action::Nothing {
+                continue;
+            }
+            waiting.remove(name);
+            running.push(one(world, plan, record, shared, name));
+        }
+        let Some((name, result)) = running.next().await else { return };
+        match result {
+            Ok(live) => {
+                let recorded = world.live.services.get(name).map(|recorded| &recorded.image);
+                if plan.services[name].action != Action::Nothing {
+                    sofar.rolled.insert(name.clone(), live);
+                } else if recorded != Some(&live.image) {
+                    sofar.unsaid.insert(name.clone(), live);
+                }
+                sofar.done.insert(name.clone());
+            }
+            Err(failure) => sofar.failures.push(failure),
+        }
+    }
+}
+
+async fn one<'a>(
+    world: &World,
+    plan: &'a Plan,
+    record: &Record,
+    shared: &Rollouts,
+    name: &'a UnitName,
+) -> (&'a UnitName, Result<LiveService, Failure>) {
+    let service = &plan.services[name];
+    let work = async {
+        let image = resolve(&service.image, record)?;
+        let revision = execute::roll(shared, name, service, &image, world.bases.get(name)).await?;
+        Ok(LiveService { release: record.release.clone(), commit: record.commit.clone(), image, revision })
+    };
+    (name, work.await)
+}
+
+/// Waits until the run is to end, and until ECS has been told what it is being told.
+async fn ending(stop: &Stop, shared: &Rollouts) -> Exit {
+    let exit = stop.clone().wanted().await;
+    let since = tokio::time::Instant::now();
+    while shared.is_telling() && since.elapsed() < TELLING {
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    exit
+}
+
+/// The run ends before its rollouts have: one line says what goes on, and the hint how to go on with it.
+async fn left(shared: &Rollouts, stop: bool, exit: Exit, plan: &Plan, sofar: &Sofar) -> Failure {
+    let mut goes_on = shared.leave(stop).await;
+    let untouched = plan.services.iter().filter(|(_, service)| service.action != Action::Nothing).count();
+    let untouched = untouched.saturating_sub(goes_on.len() + sofar.rolled.len() + sofar.failures.len());
+    if goes_on.is_empty() {
+        goes_on.push("no rollout is under way".to_owned());
+    }
+    if untouched > 0 {
+        goes_on.push(format!("{untouched} more {} not begun", if untouched == 1 { "has" } else { "have" }));
+    }
+    let failure = Failure::new(exit, "stopped during the stage `services`").because(goes_on.join("; "));
+    failure.hint(if stop {
+        "run the same command again to release; `windlass status` says what serves"
+    } else {
+        "run the same command again to watch on; with --on-abort stop a signal rolls back what has not ended"
+    })
+}
+
+/// Where some services are new and others old, that is what a person has to know first.
+fn mixed(failure: Failure, rolled: &[&UnitName]) -> Failure {
+    if rolled.is_empty() || failure.exit() == Exit::NotRolledBack {
+        return failure;
+    }
+    let new: Vec<&str> = rolled.iter().map(|name| name.as_str()).collect();
+    let hint = format!("new: {}; the others are as before; correct the cause and release again", new.join(", "));
+    Failure::new(Exit::Mixed, "some services are new, others old").because(failure).hint(hint)
+}
+
+/// The policy brings those back that have rolled.
+async fn go_back(
+    world: &mut World,
+    plan: &Plan,
+    record: &Record,
+    shared: &Rollouts,
+    failure: Failure,
+    rolled: &BTreeMap<UnitName, LiveService>,
+) -> Failure {
+    let mut back: FuturesUnordered<_> = rolled
+        .iter()
+        .map(|(name, live)| async move { (name, execute_leave::undo(shared, name, &plan.services[name], &live.revision).await) })
+        .collect();
+    let mut not_back = None;
+    let mut again = Vec::new();
+    while let Some((name, result)) = back.next().await {
+        match result {
+            Ok(()) => again.push(name),
+            Err(failure) => not_back = Some(failure),
+        }
+    }
+    drop(back);
+    for name in &again {
+        match record.before.services.get(*name) {
+            Some(before) => drop(world.live.services.insert((*name).clone(), before.clone())),
+            None => drop(world.live.services.remove(*name)),
+        }
+    }
+    if let Err(unsaved) = world.save_live(Stage::Services).await {
+        return unsaved;
+    }
+    not_back.unwrap_or(failure)
+}

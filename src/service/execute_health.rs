@@ -1,0 +1,100 @@
+//! Asks the new version itself how it is, once ECS says that it is there: through the load balancer, or at a full URL.
+
+use std::time::Duration;
+
+use tokio::time::Instant;
+
+use crate::model::{Exit, Failure};
+use crate::probe::ProbeErrorKind;
+
+use super::execute::Rollout;
+use super::execute_back::Push;
+use super::explain::Cause;
+
+/// How long the health URL may take to answer, unless the service's own timeout is shorter.
+const HEALTH: Duration = Duration::from_mins(1);
+/// How long a load balancer may be out of reach before it is taken to be closed to this machine.
+const CLOSED: Duration = Duration::from_secs(10);
+/// So many good answers in a row: while old tasks drain, a single one may be theirs.
+const GOOD: u32 = 3;
+/// Between two good answers.
+const AGAIN: Duration = Duration::from_millis(250);
+
+impl Rollout<'_> {
+    /// Asks until the health URL answers as it should; rolls back if it does not.
+    pub(super) async fn ask_health(&mut self) -> Result<(), Failure> {
+        let Some(health) = &self.plan.health else { return Ok(()) };
+        let (url, by_path) = if health.starts_with('/') {
+            match self.through_balancer(health).await {
+                Ok(url) => (url, true),
+                Err(why) => {
+                    self.shared.events.note(format!("{}: `{health}` is not asked: {why}", self.name));
+                    return Ok(());
+                }
+            }
+        } else {
+            (health.clone(), false)
+        };
+        let patience = HEALTH.min(Duration::from_secs(self.plan.timeout_seconds));
+        let start = Instant::now();
+        let (mut good, mut answered) = (0, false);
+        loop {
+            let wrong = match self.shared.probe.get(&url).await {
+                Ok(page) => {
+                    answered = true;
+                    let holds = self.plan.health_holds.as_ref().is_none_or(|text| String::from_utf8_lossy(&page.body).contains(text));
+                    match page.status {
+                        200..300 if holds => None,
+                        200..300 => {
+                            let text = self.plan.health_holds.as_deref().unwrap_or_default();
+                            Some(format!("`{url}` answers {} without `{text}`: it is not the release that answers", page.status))
+                        }
+                        status => Some(format!("`{url}` answers {status}")),
+                    }
+                }
+                Err(error) if by_path && !answered && start.elapsed() > CLOSED && error.kind != ProbeErrorKind::Broken => {
+                    self.shared
+                        .events
+                        .note(format!("{}: `{url}` cannot be asked from here, and is left to the load balancer: {error}", self.name));
+                    return Ok(());
+                }
+                Err(error) => Some(error.to_string()),
+            };
+            let Some(wrong) = wrong else {
+                good += 1;
+                if good >= GOOD {
+                    return Ok(());
+                }
+                tokio::time::sleep(AGAIN).await;
+                continue;
+            };
+            good = 0;
+            if start.elapsed() > patience {
+                let hint = "see what the new version's health check finds wrong; correct it and release again".to_owned();
+                self.cause = Some(Cause { headline: wrong.clone(), lines: Vec::new(), hint });
+                self.shared.events.note(format!("{}: ECS says that it is deployed, but {wrong}", self.name));
+                let reason = format!("ECS calls it complete, but {wrong}");
+                return Err(self.go_back(Exit::RolledBack, reason, Push::Now).await);
+            }
+            tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// The URL of a path behind the service's load balancer, or why there is none to ask.
+    async fn through_balancer(&self, path: &str) -> Result<String, String> {
+        let Some(group) = self.plan.way.target_groups.first() else { return Err("the service has no load balancer".to_owned()) };
+        let listener = self.shared.aws.listener(group).await.map_err(|error| error.to_string())?;
+        let Some(listener) = listener else { return Err("no HTTP listener forwards to its target group".to_owned()) };
+        let scheme = listener.protocol.to_lowercase();
+        if scheme == "https" && listener.rule_host.is_none() {
+            return Err("its load balancer's certificate is for another name; give a full URL under `health`".to_owned());
+        }
+        let host = listener.rule_host.unwrap_or(listener.host);
+        let port = if matches!((scheme.as_str(), listener.port), ("http", 80) | ("https", 443)) {
+            String::new()
+        } else {
+            format!(":{}", listener.port)
+        };
+        Ok(format!("{scheme}://{host}{port}{path}"))
+    }
+}

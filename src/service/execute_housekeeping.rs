@@ -1,0 +1,59 @@
+//! Takes old revisions out of use, where the policy says how many stay. Nothing of a release hangs on it: what fails is said.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use crate::aws::{Aws, AwsError};
+use crate::event::Events;
+use crate::model::UnitName;
+
+use super::execute::short;
+use super::plan::ServicePlan;
+
+/// The most that one release takes out of use of one family: `DeregisterTaskDefinition` allows one a second.
+const AT_ONCE: usize = 5;
+
+/// Deregisters what is older than the revisions that stay. Whatever `named` holds, a running task runs, or the plan began with, stays.
+pub async fn tidy(aws: &Aws, services: &BTreeMap<UnitName, ServicePlan>, named: &BTreeSet<String>, events: &Events) {
+    for (name, plan) in services {
+        let Some(keep) = plan.keep_revisions else { continue };
+        match tidy_one(aws, plan, keep, named).await {
+            Ok(0) => {}
+            Ok(count) => events.note(format!("{name}: {count} old revisions are out of use; {keep} stay, and those that are in use")),
+            Err(error) => events.note(format!("{name}: old revisions stay: {error}")),
+        }
+    }
+}
+
+async fn tidy_one(aws: &Aws, plan: &ServicePlan, keep: u32, named: &BTreeSet<String>) -> Result<usize, AwsError> {
+    let Some((family, _)) = short(&plan.from).rsplit_once(':') else { return Ok(0) };
+    let revisions = aws.revisions(family).await?;
+    let keep = usize::try_from(keep).unwrap_or(usize::MAX);
+    if revisions.len() <= keep {
+        return Ok(0);
+    }
+    // A task anywhere in this cluster; other clusters' services are not known here, which is why what is named stays too.
+    let running: BTreeSet<String> = aws.running_revisions(&plan.cluster, family).await?.into_iter().collect();
+    let told: BTreeSet<String> = aws
+        .services(&plan.cluster, &[&plan.service])
+        .await?
+        .into_iter()
+        .flat_map(|service| {
+            service
+                .deployments
+                .into_iter()
+                .map(|deployment| deployment.task_definition)
+                .chain([service.task_definition])
+                .collect::<Vec<_>>()
+        })
+        .collect();
+    let in_use = |arn: &String| {
+        named.contains(arn) || running.contains(arn) || told.contains(arn) || *arn == plan.from || plan.back_to.as_ref() == Some(arn)
+    };
+    let old: Vec<String> = revisions.into_iter().skip(keep).filter(|arn| !in_use(arn)).collect();
+    // The oldest first.
+    let old: Vec<&String> = old.iter().rev().take(AT_ONCE).collect();
+    for arn in &old {
+        aws.deregister_task_definition(arn).await?;
+    }
+    Ok(old.len())
+}
