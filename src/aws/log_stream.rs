@@ -21,8 +21,7 @@ pub struct LogPage {
 }
 
 impl Aws {
-    /// The events of a group since `since` (milliseconds since 1970) that hold `text`, in one call: at most 1 MB of log is looked
-    /// through. `None` where there is no such group.
+    /// All events of a group since `since` (milliseconds since 1970) that hold `text`. `None` where there is no such group.
     ///
     /// <https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html>
     ///
@@ -34,7 +33,7 @@ impl Aws {
         let mut pages =
             self.0.logs.filter_log_events().log_group_name(group).filter_pattern(pattern).start_time(since).into_paginator().send();
         let mut found = Vec::new();
-        // A page may be empty although there are more: https://docs.aws.amazon.com/AmazonCloudWatchLogs/latest/APIReference/API_FilterLogEvents.html
+        // A page may be empty although there are more.
         while let Some(page) = pages.next().await {
             match page.map_err(AwsError::of("logs:FilterLogEvents", group)) {
                 Err(error) if error.is_not_found() => return Ok(None),
