@@ -7,6 +7,8 @@
 //! is a local cloud.
 
 mod cloudfront;
+mod cloudwatch;
+mod ec2;
 mod ecr;
 mod ecr_repository;
 mod ecs;
@@ -23,11 +25,15 @@ mod kind;
 mod lambda;
 mod log_stream;
 mod logs;
+mod query;
+mod query_xml;
+mod rds;
 mod s3;
 mod s3_bucket;
 mod s3_delete;
 mod s3_lock;
 mod s3_multipart;
+mod scaling;
 mod secretsmanager;
 mod ssm;
 mod sts;
@@ -47,6 +53,8 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider, SharedHttpClien
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
 pub use cloudfront::{Distribution, Origin};
+pub use cloudwatch::Alarm;
+pub use ec2::{Admission, Route, RouteTable, SecurityGroup, Subnet};
 pub use ecr::{RegistryCredentials, Repository};
 pub use ecr_repository::Manifest;
 pub use ecs::{CircuitBreaker, Cluster, Deployment, Event, Service};
@@ -60,11 +68,13 @@ pub use error::AwsError;
 pub use fence::{Fence, Moment};
 pub use lambda::{Function, FunctionCode, Invocation};
 pub use log_stream::{LogEvent, LogPage};
+pub use rds::DbInstance;
 pub use s3::{Condition, ListedObject, Object, ObjectHead};
 pub use s3_bucket::{Exposure, PublicAccessBlock};
 pub use s3_delete::Deleted;
 pub use s3_lock::Aged;
 pub use s3_multipart::PutFileError;
+pub use scaling::Scaling;
 pub use ssm::Parameters;
 pub use sts::Identity;
 

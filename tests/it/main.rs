@@ -33,6 +33,8 @@ mod policy;
 #[cfg(test)]
 mod preflight;
 #[cfg(test)]
+mod query;
+#[cfg(test)]
 mod release;
 #[cfg(test)]
 mod rollback;

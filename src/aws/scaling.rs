@@ -1,0 +1,39 @@
+//! Application Auto Scaling: between which numbers of tasks a service is held, and by what.
+
+use serde_json::json;
+
+use super::ecs_json::{count, list};
+use super::query::Service;
+use super::{Aws, AwsError};
+
+/// How a service is scaled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Scaling {
+    /// The least number of tasks.
+    pub min: i32,
+    /// The greatest.
+    pub max: i32,
+    /// How many policies change it.
+    pub policies: usize,
+}
+
+impl Aws {
+    /// How an ECS service is scaled; `None` if it is not.
+    ///
+    /// <https://docs.aws.amazon.com/autoscaling/application/APIReference/API_DescribeScalableTargets.html>,
+    /// <https://docs.aws.amazon.com/autoscaling/application/APIReference/API_DescribeScalingPolicies.html>
+    ///
+    /// # Errors
+    /// Not allowed; the endpoint does not know the service.
+    pub async fn scaling(&self, cluster: &str, service: &str) -> Result<Option<Scaling>, AwsError> {
+        let id = format!("service/{cluster}/{service}");
+        let question = json!({"ServiceNamespace": "ecs", "ResourceIds": [id], "ScalableDimension": "ecs:service:DesiredCount"});
+        let targets = self.json(Service::ApplicationAutoScaling, "application-autoscaling:DescribeScalableTargets", &id, &question).await?;
+        let Some(target) = list(&targets, "ScalableTargets").first() else { return Ok(None) };
+        let question = json!({"ServiceNamespace": "ecs", "ResourceId": id});
+        let policies =
+            self.json(Service::ApplicationAutoScaling, "application-autoscaling:DescribeScalingPolicies", &id, &question).await?;
+        let policies = list(&policies, "ScalingPolicies").len();
+        Ok(Some(Scaling { min: count(target, "MinCapacity"), max: count(target, "MaxCapacity"), policies }))
+    }
+}
