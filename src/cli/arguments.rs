@@ -8,6 +8,8 @@ use crate::config::Duration;
 use crate::model::{ReleaseId, Stage, UnitName};
 use crate::release::Hold;
 
+use super::outputs::Outputs;
+
 /// Takes a commit to a healthy release on AWS, and says at every moment what is live.
 #[derive(Debug, Parser)]
 #[command(name = "windlass", version, max_term_width = 100, arg_required_else_help = true)]
@@ -189,6 +191,8 @@ pub(super) struct Release {
     pub(super) plan: Option<PathBuf>,
     #[command(flatten)]
     pub(super) locking: Locking,
+    #[command(flatten)]
+    pub(super) outputs: Outputs,
 }
 
 #[derive(Debug, Args)]
@@ -201,6 +205,8 @@ pub(super) struct Rollback {
     pub(super) plan: bool,
     #[command(flatten)]
     pub(super) locking: Locking,
+    #[command(flatten)]
+    pub(super) outputs: Outputs,
 }
 
 #[derive(Debug, Args)]
@@ -246,6 +252,8 @@ impl Locking {
 pub(super) struct StageVerb {
     #[command(flatten)]
     pub(super) locking: Locking,
+    #[command(flatten)]
+    pub(super) outputs: Outputs,
     /// assets, images, migrations, services or publish
     pub(super) stage: Stage,
     #[command(flatten)]

@@ -10,6 +10,7 @@ mod history;
 mod lint;
 mod local;
 mod migration_handler;
+mod outputs;
 mod plan;
 mod policy;
 mod prebuilt;

@@ -7,12 +7,12 @@ use crate::model::{Commit, Exit, Failure};
 use crate::release::{self, Released, Request, Saved};
 
 use super::arguments::{Common, Format, Release};
-use super::session;
+use super::{outputs, session};
 
 pub(super) async fn run(common: &Common, verb: &Release) -> Result<ExitCode, Failure> {
     let saved = verb.plan.as_deref().map(saved).transpose()?;
     let units = saved.as_ref().map_or(&verb.units.units[..], Saved::units);
-    let released = session::with_reporter(common, true, async |events, stop| {
+    let released = outputs::reported(common, &verb.outputs, "release", async |events, stop| {
         let request = session::request(common, units, events).await?;
         let request = Request { hold: verb.locking.hold(), ..request };
         match &saved {

@@ -7,7 +7,7 @@ use crate::release::{self, Request};
 use crate::report;
 
 use super::arguments::{Common, Format, Rollback};
-use super::session;
+use super::{outputs, session};
 
 pub(super) async fn run(common: &Common, verb: &Rollback) -> Result<ExitCode, Failure> {
     let (to, units) = parse(&verb.to)?;
@@ -23,7 +23,7 @@ pub(super) async fn run(common: &Common, verb: &Rollback) -> Result<ExitCode, Fa
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let released = session::with_reporter(common, true, async |events, stop| {
+    let released = outputs::reported(common, &verb.outputs, "rollback", async |events, stop| {
         let request = session::request(common, &units, events).await?;
         let request = Request { hold: verb.locking.hold(), ..request };
         release::rollback(&request, to.as_ref(), events, stop).await

@@ -6,10 +6,11 @@ use crate::model::Failure;
 use crate::release::{self, Request};
 
 use super::arguments::{Common, StageVerb};
-use super::session;
+use super::{outputs, session};
 
 pub(super) async fn run(common: &Common, verb: &StageVerb) -> Result<ExitCode, Failure> {
-    let released = session::with_reporter(common, true, async |events, stop| {
+    let name = format!("stage {}", verb.stage);
+    let released = outputs::reported(common, &verb.outputs, &name, async |events, stop| {
         let request = session::request(common, &verb.units.units, events).await?;
         let request = Request { hold: verb.locking.hold(), ..request };
         release::stage(&request, verb.stage, verb.release.clone(), events, stop).await

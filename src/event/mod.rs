@@ -2,7 +2,7 @@
 //!
 //! Deliberately absent: who listens. A saved stream of events replays in any reporter.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Instant;
@@ -136,6 +136,24 @@ pub struct StepRan {
     /// When it ended.
     #[serde(with = "time::serde::rfc3339")]
     pub ended: OffsetDateTime,
+    /// Why it failed, if it did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub why: Option<Why>,
+    /// The last lines that it printed, if it failed; oldest first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub log: Vec<String>,
+}
+
+/// A failure as it is kept: without the errors themselves.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Why {
+    /// The operation that failed.
+    pub what: String,
+    /// The causes, outermost first.
+    pub causes: Vec<String>,
+    /// What to do next.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub hint: Option<String>,
 }
 
 /// So many progress events may wait; more are dropped, so that a slow terminal costs no memory.
@@ -150,6 +168,8 @@ pub struct Events {
     ran: Arc<Mutex<Vec<StepRan>>>,
     /// The end of a piece of a long line, until its next piece shows whether a secret goes on there.
     held: Arc<Mutex<HashMap<Step, String>>>,
+    /// The last lines of each step that runs.
+    tails: Arc<Mutex<HashMap<Step, VecDeque<String>>>>,
 }
 
 /// The receiving end.
@@ -161,6 +181,8 @@ pub struct Stream {
 
 /// A line of this length may be a piece of one that was too long to be given whole.
 const PIECE: usize = 60 * 1024;
+/// So many last lines of a failed step are kept, and so many characters of each: a record is read whole, and often.
+const TAIL: (usize, usize) = (60, 500);
 
 fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
     of.lock().unwrap_or_else(PoisonError::into_inner)
@@ -171,8 +193,8 @@ fn lock<T>(of: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 pub fn channel(mask: Mask) -> (Events, Stream) {
     let (to, from) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
-    let (ran, held) = Default::default();
-    (Events { to, waiting: Arc::clone(&waiting), mask: Arc::new(mask), ran, held }, Stream { from, waiting })
+    let (ran, held, tails) = Default::default();
+    (Events { to, waiting: Arc::clone(&waiting), mask: Arc::new(mask), ran, held, tails }, Stream { from, waiting })
 }
 
 impl Stream {
@@ -211,7 +233,27 @@ impl Events {
             let rest = text.split_off(self.mask.cut(&text));
             lock(&self.held).insert(step.clone(), rest);
         }
-        self.send(Event::Output { step: step.clone(), line: self.mask.apply(&text) });
+        self.said(step, &text);
+    }
+
+    /// Sends a line, and keeps it for as long as the step may still fail.
+    fn said(&self, step: &Step, text: &str) {
+        let line = self.mask.apply(text);
+        let mut tails = lock(&self.tails);
+        let tail = tails.entry(step.clone()).or_default();
+        if tail.len() == TAIL.0 {
+            tail.pop_front();
+        }
+        tail.push_back(line.chars().take(TAIL.1).collect());
+        drop(tails);
+        self.send(Event::Output { step: step.clone(), line });
+    }
+
+    /// A failure as it may be kept.
+    #[must_use]
+    pub fn why(&self, failure: &Failure) -> Why {
+        let causes = failure.causes().iter().map(|cause| self.mask.apply(cause)).collect();
+        Why { what: self.mask.apply(&failure.to_string()), causes, hint: failure.hint_text().map(|hint| self.mask.apply(hint)) }
     }
 
     /// `text` as it may be shown.
@@ -239,8 +281,9 @@ impl Events {
         let result = work.await;
         let held = lock(&self.held).remove(&step);
         if let Some(rest) = held {
-            self.send(Event::Output { step: step.clone(), line: self.mask.apply(&rest) });
+            self.said(&step, &rest);
         }
+        let tail = lock(&self.tails).remove(&step).unwrap_or_default();
         let (outcome, detail) = match &result {
             Ok((_, outcome, detail)) => (*outcome, detail.clone()),
             Err(failure) => (Outcome::Failed, failure.causes().last().cloned().unwrap_or_else(|| failure.to_string())),
@@ -255,6 +298,8 @@ impl Events {
             detail: detail.clone(),
             seconds,
             ended,
+            why: result.as_ref().err().map(|failure| self.why(failure)),
+            log: if result.is_err() { tail.into() } else { Vec::new() },
         };
         lock(&self.ran).push(ran);
         self.send(Event::StepFinished { step, outcome, detail, seconds });

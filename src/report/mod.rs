@@ -4,6 +4,7 @@
 //! disk or a closed pipe never stops a release. Deliberately absent: any effect on what is reported.
 
 mod history;
+mod junit;
 mod line;
 mod live;
 mod plan;
@@ -14,6 +15,7 @@ use std::io::{self, Write};
 use crate::event::{Event, Stream};
 
 pub use history::history_text;
+pub use junit::{TestCase, TestFailure, first_line, junit, step_cases};
 pub use plan::text as plan_text;
 pub use status::{status_text, verification_text};
 

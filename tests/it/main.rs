@@ -29,6 +29,8 @@ mod migration;
 #[cfg(test)]
 mod migration_engine;
 #[cfg(test)]
+mod outputs;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod preflight;
