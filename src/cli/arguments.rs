@@ -258,9 +258,21 @@ pub(super) struct StageVerb {
     pub(super) stage: Stage,
     #[command(flatten)]
     pub(super) units: Units,
-    /// The release to go on with, by the id that an earlier stage has printed
+    /// The release to go on with, by the id that an earlier stage has printed; `none` begins one
     #[arg(long, value_name = "ID")]
-    pub(super) release: Option<ReleaseId>,
+    pub(super) release: Option<GoOn>,
+}
+
+/// A release to go on with, if there is one. A pipeline hands on `none`, or nothing, where the stage before had nothing to do.
+#[derive(Debug, Clone)]
+pub(super) struct GoOn(pub(super) Option<ReleaseId>);
+
+impl std::str::FromStr for GoOn {
+    type Err = crate::model::Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(if matches!(text, "" | "none") { None } else { Some(text.parse()?) }))
+    }
 }
 
 #[derive(Debug, Args)]

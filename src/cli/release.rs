@@ -4,17 +4,16 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use crate::model::{Commit, Exit, Failure};
-use crate::release::{self, Released, Request, Saved};
+use crate::release::{self, Released, Saved};
 
 use super::arguments::{Common, Format, Release};
-use super::{outputs, session};
+use super::outputs;
 
 pub(super) async fn run(common: &Common, verb: &Release) -> Result<ExitCode, Failure> {
     let saved = verb.plan.as_deref().map(saved).transpose()?;
     let units = saved.as_ref().map_or(&verb.units.units[..], Saved::units);
-    let released = outputs::reported(common, &verb.outputs, "release", async |events, stop| {
-        let request = session::request(common, units, events).await?;
-        let request = Request { hold: verb.locking.hold(), ..request };
+    let released = outputs::reported(common, &verb.outputs, "release", async |events, stop, watched| {
+        let request = watched.request(units, verb.locking.hold(), events).await?;
         match &saved {
             Some(saved) => release::release_saved(&request, saved, events, stop).await,
             None => release::release(&request, events, stop).await,

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use crate::model::{Exit, Failure, Invalid, ReleaseId, UnitName};
-use crate::release::{self, Request};
+use crate::release;
 use crate::report;
 
 use super::arguments::{Common, Format, Rollback};
@@ -23,9 +23,8 @@ pub(super) async fn run(common: &Common, verb: &Rollback) -> Result<ExitCode, Fa
         }
         return Ok(ExitCode::SUCCESS);
     }
-    let released = outputs::reported(common, &verb.outputs, "rollback", async |events, stop| {
-        let request = session::request(common, &units, events).await?;
-        let request = Request { hold: verb.locking.hold(), ..request };
+    let released = outputs::reported(common, &verb.outputs, "rollback", async |events, stop, watched| {
+        let request = watched.request(&units, verb.locking.hold(), events).await?;
         release::rollback(&request, to.as_ref(), events, stop).await
     });
     let released = released.await?;

@@ -10,7 +10,7 @@ use crate::config::{self, Given};
 use crate::event::{self, Events};
 use crate::local;
 use crate::model::{Exit, Failure, Mask, UnitName, sensitive};
-use crate::release::{Hold, Origin, Request, Stop};
+use crate::release::{Hold, Origin, Request, Stop, Witness};
 use crate::report::{self, Reporter};
 use crate::site::observe::Look;
 
@@ -47,6 +47,7 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
         origin,
         hold: Hold::default(),
         stop_on_abort: common.on_abort == OnAbort::Stop,
+        witness: Witness::default(),
     })
 }
 

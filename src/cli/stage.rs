@@ -3,17 +3,16 @@
 use std::process::ExitCode;
 
 use crate::model::Failure;
-use crate::release::{self, Request};
+use crate::release;
 
 use super::arguments::{Common, StageVerb};
-use super::{outputs, session};
+use super::outputs;
 
 pub(super) async fn run(common: &Common, verb: &StageVerb) -> Result<ExitCode, Failure> {
     let name = format!("stage {}", verb.stage);
-    let released = outputs::reported(common, &verb.outputs, &name, async |events, stop| {
-        let request = session::request(common, &verb.units.units, events).await?;
-        let request = Request { hold: verb.locking.hold(), ..request };
-        release::stage(&request, verb.stage, verb.release.clone(), events, stop).await
+    let released = outputs::reported(common, &verb.outputs, &name, async |events, stop, watched| {
+        let request = watched.request(&verb.units.units, verb.locking.hold(), events).await?;
+        release::stage(&request, verb.stage, verb.release.as_ref().and_then(|given| given.0.clone()), events, stop).await
     });
     super::release::say(common, &released.await?, &format!("stage {} done, release", verb.stage))
 }

@@ -23,6 +23,7 @@ mod scope;
 mod services;
 mod stages;
 mod status;
+mod witness;
 
 use std::ffi::OsString;
 
@@ -39,6 +40,7 @@ use crate::site::observe::Look;
 pub use lease::Hold;
 pub use prepare::World;
 pub use saved::Saved;
+pub use witness::{Account, ServiceImage, SiteUrl, Units, Witness};
 
 /// What a verb is asked to do, for whom, from where.
 #[derive(Debug, Clone)]
@@ -59,6 +61,8 @@ pub struct Request {
     pub hold: Hold,
     /// Is what goes on in AWS stopped when a signal ends the run?
     pub stop_on_abort: bool,
+    /// Sees what the run does.
+    pub witness: Witness,
 }
 
 /// Where a release is run, for its record and for whoever finds its lock.

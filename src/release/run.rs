@@ -41,6 +41,7 @@ pub(super) async fn under_lock(
     loop {
         drawings += 1;
         let (mut world, plan) = draw().await?;
+        request.witness.planned(&request.project.config, &plan);
         if plan.is_empty() && !lags(&world, &plan) {
             same::say(&world, &plan, events).await?;
             return Ok(Released { release, plan });
@@ -157,6 +158,7 @@ async fn recorded(
         failure: None,
     });
     let short = plan.commit.as_ref().map(|commit| commit.short().to_owned());
+    request.witness.recorded(&request.project.config, plan, &record);
     events.send(Event::ReleaseStarted { release: record.release.clone(), commit: short });
     let earlier = record.steps.clone();
     futures_util::future::try_join(world.save_plan(&record.release, plan), world.save_record(&record, None)).await?;
@@ -166,6 +168,7 @@ async fn recorded(
         _ => failure,
     });
     let saved = end(world, &mut record, &earlier, result.as_ref().err(), plan, events).await;
+    request.witness.recorded(&request.project.config, plan, &record);
     result?;
     saved?;
     Ok(record.release)

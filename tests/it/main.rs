@@ -31,6 +31,8 @@ mod migration_engine;
 #[cfg(test)]
 mod outputs;
 #[cfg(test)]
+mod pipeline;
+#[cfg(test)]
 mod policy;
 #[cfg(test)]
 mod preflight;

@@ -117,3 +117,52 @@ async fn a_file_that_cannot_be_written_is_refused_before_anything_is_done() {
     ");
     assert_eq!(shop.proxy.requests(), []);
 }
+
+#[tokio::test]
+async fn what_later_steps_need_is_sourced_by_a_shell() {
+    let shop = Shop::whole("outputs-export").await;
+    shop.push_image().await;
+    shop.configure("    bucket: ", "    url: \"http://it's/$HOME\"\n    bucket: ");
+    let files = ["--export", ".windlass/release.env", "--result", ".windlass/release.json"];
+    let images = ["--image-definitions", ".windlass/imagedefinitions.json", "--image-detail", "api=.windlass/imageDetail.json"];
+    shop.run(&[&["stage", "images"], &files[..], &images].concat()).expect(0);
+    let read = |name: &str| std::fs::read_to_string(shop.scene.project().join(".windlass").join(name)).unwrap();
+    assert_snapshot!(shop.redacted(&read("release.env")), @r"
+    RELEASE_ID='none'
+    RELEASE_CHANGED='false'
+    RELEASE_EXIT='0'
+    RELEASE_ENVIRONMENT=''
+    RELEASE_COMMIT='[commit]'
+    IMAGE_API='[registry]/outputs-export/api@sha256:[digest]'
+    IMAGE_DIGEST_API='sha256:[digest]'
+    ");
+    assert_snapshot!(shop.redacted(&read("imagedefinitions.json")), @r#"
+    [{"imageUri":"[registry]/outputs-export/api@sha256:[digest]","name":"web"}]
+    "#);
+    assert_snapshot!(shop.redacted(&read("imageDetail.json")), @"{\"ImageURI\":\"[registry]/outputs-export/api@sha256:[digest]\"}");
+    assert_eq!(shop.scene.git(&["status", "--porcelain", "--", ".windlass"]), "", "what windlass leaves is no change of the checkout");
+    shop.run(&[&["stage", "assets"], &files[..]].concat()).expect(0);
+    let echo =
+        shop.scene.run("sh", &["-c", ". .windlass/release.env; printf '%s ' \"$SITE_URL_WEB\" \"$RELEASE_ID\" \"$RELEASE_CHANGED\""]);
+    assert_snapshot!(shop.redacted(&echo.expect(0).stdout), @"http://it's/$HOME [release] true");
+    let summary: serde_json::Value = serde_json::from_str(&read("release.json")).unwrap();
+    assert_eq!((&summary["exit"], &summary["record"]["stages"]["assets"]["outcome"]), (&0.into(), &"done".into()));
+}
+
+#[tokio::test]
+async fn files_of_images_that_tell_no_service_apart_are_refused() {
+    let shop = Shop::whole("outputs-two").await;
+    shop.configure(
+        "services:\n",
+        "services:\n  worker: {path: api, image: {repository: outputs-two/api}, cluster: outputs-two, service: worker, container: web}\n",
+    );
+    assert_snapshot!(shop.refused(&["stage", "images", "--image-definitions", "all.json"], 10), @r"
+    error: --image-definitions: one file cannot tell the 2 services apart
+    hint: write SERVICE=FILE, once for each; the services are: api, worker
+    ");
+    assert_snapshot!(shop.refused(&["stage", "images", "--image-detail", "web=all.json"], 10), @r"
+    error: --image-detail: there is no service `web` in the configuration
+    hint: write SERVICE=FILE, once for each; the services are: api, worker
+    ");
+    assert_eq!(shop.proxy.requests(), []);
+}
