@@ -84,6 +84,9 @@ pub struct LiveMigration {
     pub commit: Option<Commit>,
     /// The image whose migrations are applied.
     pub image: ImageUri,
+    /// What ran them where that is another: the image with windlass's handler, or the SHA-256 of a zip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// The record of one release.

@@ -113,8 +113,8 @@ pub struct Observed {
     pub functions: BTreeMap<UnitName, migration::plan::Found>,
     /// What is known of the databases, by migration.
     pub histories: BTreeMap<UnitName, migration::checkout::History>,
-    /// The image that the record says each migration has applied.
-    pub migrated: BTreeMap<UnitName, ImageUri>,
+    /// What the record says each migration has applied.
+    pub migrated: BTreeMap<UnitName, migration::plan::Migrated>,
     /// Services.
     pub services: BTreeMap<UnitName, service::plan::FoundService>,
     /// Images that an earlier stage of this release has pushed.

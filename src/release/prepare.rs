@@ -186,7 +186,7 @@ pub(super) async fn prepare(
         distributions: found.distributions.clone(),
         functions: found.functions.clone(),
         services: found.services.clone(),
-        migrated: live.migrations.iter().map(|(name, live)| (name.clone(), live.image.clone())).collect(),
+        migrated: migrated(&live),
         pushed: record.as_ref().map(|record| record.images.clone()).unwrap_or_default(),
         ..plan::Observed::default()
     };
@@ -247,6 +247,11 @@ pub(super) async fn prepare(
     let bases = observed.services.into_iter().map(|(name, found)| (name, found.base)).collect();
     let world = World::of(request, aws, journal, live, identity.map(|identity| identity.arn))?;
     Ok((World { record, engine, built: taken.built, etags, bases, ..world }, plan))
+}
+
+fn migrated(live: &Live) -> BTreeMap<UnitName, migration::plan::Migrated> {
+    let one = |live: &crate::journal::LiveMigration| migration::plan::Migrated { image: live.image.clone(), code: live.code.clone() };
+    live.migrations.iter().map(|(name, live)| (name.clone(), one(live))).collect()
 }
 
 fn account_of(identity: Option<&crate::aws::Identity>) -> &str {

@@ -94,14 +94,14 @@ async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Ev
     };
     let all = todo.iter().map(|(name, migration)| async move {
         let image = resolve(&migration.image, record)?;
-        migration::execute::migrate(run, name, migration, &image).await?;
-        Ok(((*name).clone(), image))
+        let code = migration::execute::migrate(run, name, migration, &image).await?;
+        Ok(((*name).clone(), image, code))
     });
     let mut failure = None;
     for result in join_all(all).await {
         match result {
-            Ok((name, image)) => {
-                let live = LiveMigration { release: record.release.clone(), commit: record.commit.clone(), image };
+            Ok((name, image, code)) => {
+                let live = LiveMigration { release: record.release.clone(), commit: record.commit.clone(), image, code };
                 world.live.migrations.insert(name, live);
             }
             // What is unknown weighs more than what has failed.

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::image::plan::BuildPlan;
-use crate::migration::plan::{MigrationPlan, Runs};
+use crate::migration::plan::{MadeOf, MigrationPlan, Runs};
 use crate::model::{Authority, ImageRef, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::plan::Action;
@@ -204,6 +204,15 @@ fn migrations(plan: &Plan, out: &mut String) -> std::fmt::Result {
             Runs::LambdaImage { function, update_code, .. } => {
                 let update = if *update_code == Some(false) { "" } else { "update and " };
                 format!("{update}invoke {function} with {image}")
+            }
+            Runs::LambdaZip { function, made_of, update_code, .. } => {
+                let zip = match made_of {
+                    MadeOf::File(file, digest) => format!("the zip {file} ({})", &digest.to_string()[..12]),
+                    MadeOf::Image => format!("a zip of the code in {image} and windlass's handler"),
+                    MadeOf::Prisma(directory) => format!("a zip of Prisma's migrations in {directory}, an engine and windlass's handler"),
+                };
+                let update = if *update_code == Some(false) { "" } else { "update and " };
+                format!("{update}invoke {function} with {zip}")
             }
             Runs::Task { cluster, service, migrates, .. } => format!("run {migrates} of {image} in a task as of {cluster}/{service}"),
             Runs::Local { directory, .. } => format!("run in {directory} on this machine"),

@@ -17,6 +17,8 @@ mod buildspec_state;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod django;
+#[cfg(test)]
 mod engine;
 #[cfg(test)]
 mod from_image;
@@ -28,6 +30,8 @@ mod lock;
 mod migration;
 #[cfg(test)]
 mod migration_engine;
+#[cfg(test)]
+mod migration_zip;
 #[cfg(test)]
 mod outputs;
 #[cfg(test)]
