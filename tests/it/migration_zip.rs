@@ -33,7 +33,7 @@ fn zip(folders: &[&Path]) -> Vec<u8> {
         for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
             let entry = entry.unwrap();
             let path = entry.path().strip_prefix(folder).unwrap().to_str().unwrap().to_owned();
-            let translated = path.contains("/locale/") && !path.contains("/locale/en/") && !path.ends_with(".py");
+            let translated = path.contains("/locale/") && !path.contains("/locale/en/") && !path.contains(".py");
             let needless = translated || ["/gis/", "/admin/", "/admindocs/", ".pyc"].iter().any(|part| path.contains(part));
             if entry.file_type().is_file() && !needless && path != "done" {
                 zip.start_file(path, SimpleFileOptions::default()).unwrap();

@@ -23,18 +23,15 @@ pub(super) async fn made(one: &One<'_>, function: &Function, handler: Option<Kin
     let step = Step::of(Stage::Migrations, one.name, "build");
     let work = async {
         let folder = tempfile::tempdir().map_err(|error| failed(one, &error.to_string()))?;
-        let mut files = match of {
-            MadeOf::Prisma(directory) => {
-                derive::engine(one, &step, folder.path()).await?;
-                prisma(&one.run.root.join(directory), folder.path()).map_err(|error| failed(one, &error.to_string()))?
-            }
-            _ => {
-                let platform = if function.architecture == "arm64" { "linux/arm64" } else { "linux/amd64" };
-                derive::bundle(one, &step, folder.path(), platform).await?;
-                let mut files = Files::default();
-                files.add_folder(folder.path(), "", |_| true).map_err(|error| failed(one, &error.to_string()))?;
-                files
-            }
+        let mut files = if let MadeOf::Prisma(directory) = of {
+            derive::engine(one, &step, folder.path()).await?;
+            prisma(&one.run.root.join(directory), folder.path()).map_err(|error| failed(one, &error.to_string()))?
+        } else {
+            let platform = if function.architecture == "arm64" { "linux/arm64" } else { "linux/amd64" };
+            derive::bundle(one, &step, folder.path(), platform).await?;
+            let mut files = Files::default();
+            files.add_folder(folder.path(), "", |_| true).map_err(|error| failed(one, &error.to_string()))?;
+            files
         };
         let configured = function.handler.as_deref().unwrap_or_default();
         for (path, text) in handler.and_then(|kind| kind.in_zip(configured)).into_iter().flatten() {
@@ -96,7 +93,7 @@ fn fits(one: &One<'_>, files: &Files, function: &Function, handler: Option<Kind>
 
 /// The minor version of Python that a native module is made for: 11 of `x.cpython-311-x86_64-linux-gnu.so`.
 fn native(path: &str) -> Option<&str> {
-    let (_, rest) = path.rsplit_once(".cpython-3").filter(|_| path.ends_with(".so"))?;
+    let (_, rest) = path.strip_suffix(".so")?.rsplit_once(".cpython-3")?;
     rest.split_once('-').map(|(version, _)| version)
 }
 
