@@ -63,6 +63,10 @@ async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(Unit
     }
     let all = shared.values().map(|names| async move {
         let image = &plan.images[names[0]];
+        if let (Some(copy), None, Some(source)) = (&image.copy, image.present, &world.source) {
+            let uri = image::copy::execute(source, &world.aws, names, image, copy, events).await?;
+            return Ok(names.iter().map(|name| ((*name).clone(), uri.clone())).collect::<Vec<_>>());
+        }
         let built = names.iter().any(|name| world.built.contains(*name));
         let uri = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, names, image, built, events).await?;
         Ok(names.iter().map(|name| ((*name).clone(), uri.clone())).collect::<Vec<_>>())

@@ -34,6 +34,9 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     if let Some(release) = &plan.restores {
         writeln!(out, "back to what release {release} left live")?;
     }
+    if let Some(promoted) = &plan.promotes {
+        writeln!(out, "promotes what release {} left live in {}", promoted.release, promoted.environment)?;
+    }
     for stays in &plan.stays {
         writeln!(out, "  ! {stays}")?;
     }
@@ -142,6 +145,18 @@ fn assets(plan: &Plan, out: &mut String) -> std::fmt::Result {
 
 fn images(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (name, image) in &plan.images {
+        if let Some(copy) = &image.copy {
+            if copy.create_repository {
+                writeln!(
+                    out,
+                    "  {name}: create the repository {} with immutable tags, scan on push and a lifecycle rule",
+                    image.repository
+                )?;
+            }
+            let (digest, layers, size) = (copy.from.digest.short(), count(copy.layers, "layer"), bytes(copy.bytes));
+            writeln!(out, "  {name}: copy {digest} from {} to {}:{} ({layers}, {size})", copy.from.repository, image.uri, image.tag)?;
+            continue;
+        }
         let Some(build) = &image.build else {
             let digest = image.present.map(|digest| digest.short()).unwrap_or_default();
             writeln!(out, "  {name}: {}:{} is in the registry ({digest})", image.repository, image.tag)?;

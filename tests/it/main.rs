@@ -41,6 +41,8 @@ mod policy;
 #[cfg(test)]
 mod preflight;
 #[cfg(test)]
+mod promote;
+#[cfg(test)]
 mod query;
 #[cfg(test)]
 mod release;
