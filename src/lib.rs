@@ -21,8 +21,8 @@
 //! * The features: [`site`], [`cdn`], [`image`], [`migration`], [`service`]; in each, `observe.rs` never writes, `plan.rs` is pure,
 //!   `execute.rs` does what the plan says. None names another.
 //! * [`buildspec`] reads AWS CodeBuild's buildspecs and runs them as CodeBuild does; it knows nothing of releases.
-//! * The rest: [`plan`] (what the features' plans add up to), [`release`] (the story), [`report`] (lines, bars, JSON), [`local`]
-//!   (the local cloud), [`infra`] (IAM policies), [`cli`] (flags in, exit code out).
+//! * The rest: [`plan`] (what the features' plans add up to), [`release`] (the story), [`report`] (lines, bars, JSON), [`detect`]
+//!   (what an application is, read from its checkout), [`local`] (the local cloud), [`infra`] (IAM policies), [`cli`] (flags in, exit code out).
 //!
 //! Who may name whom is a table in `tests/architecture.rs`, which holds it against the source.
 //!
@@ -44,6 +44,7 @@ pub mod buildspec;
 pub mod cdn;
 pub mod cli;
 pub mod config;
+pub mod detect;
 pub mod docker;
 pub mod event;
 pub mod image;

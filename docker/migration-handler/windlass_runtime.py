@@ -15,8 +15,6 @@ import urllib.request
 import uuid
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
-from windlass_secrets import guarded, masked
-
 
 class Context:
     def __init__(self, request_id):
@@ -28,7 +26,7 @@ def answer(handler, body, request_id):
     try:
         return False, json.dumps(handler(json.loads(body or b"{}"), Context(request_id)))
     except BaseException as error:
-        print(masked(traceback.format_exc()), file=sys.stderr, flush=True)
+        traceback.print_exc()
         trace = traceback.format_list(traceback.extract_tb(error.__traceback__))
         return True, json.dumps({"errorType": type(error).__name__, "errorMessage": str(error), "stackTrace": trace})
 
@@ -71,7 +69,7 @@ def emulate(handler):
 
 
 def main():
-    handler = guarded(importlib.import_module(sys.argv[1]).handler)
+    handler = importlib.import_module(sys.argv[1]).handler
     api = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     runtime(handler, api) if api else emulate(handler)
 

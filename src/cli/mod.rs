@@ -7,6 +7,7 @@ mod build;
 mod build_tree;
 mod completions;
 mod history;
+mod init;
 mod lint;
 mod local;
 mod migration_handler;
@@ -14,7 +15,6 @@ mod outputs;
 mod plan;
 mod policy;
 mod prebuilt;
-mod promote;
 mod release;
 mod rollback;
 mod schema;
@@ -55,10 +55,10 @@ pub fn main() -> ExitCode {
 async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
     let common = &arguments.common;
     match &arguments.verb {
+        Verb::Init(verb) => init::run(common, verb),
         Verb::Plan(verb) => plan::run(common, verb).await,
         Verb::Release(verb) => release::run(common, verb).await,
         Verb::Stage(verb) => stage::run(common, verb).await,
-        Verb::Promote(verb) => promote::run(common, verb).await,
         Verb::Rollback(verb) => rollback::run(common, verb).await,
         Verb::History(verb) => history::run(common, verb).await,
         Verb::Status(verb) => status::run(common, verb).await,

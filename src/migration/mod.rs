@@ -8,4 +8,3 @@ pub mod handler;
 pub mod observe;
 pub mod plan;
 pub mod verdict;
-pub mod zip;

@@ -17,21 +17,19 @@ mod buildspec_state;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
-mod django;
-#[cfg(test)]
 mod engine;
 #[cfg(test)]
 mod from_image;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod init;
+#[cfg(test)]
 mod lock;
 #[cfg(test)]
 mod migration;
 #[cfg(test)]
 mod migration_engine;
-#[cfg(test)]
-mod migration_zip;
 #[cfg(test)]
 mod outputs;
 #[cfg(test)]
@@ -40,8 +38,6 @@ mod pipeline;
 mod policy;
 #[cfg(test)]
 mod preflight;
-#[cfg(test)]
-mod promote;
 #[cfg(test)]
 mod query;
 #[cfg(test)]

@@ -1,0 +1,49 @@
+//! The text of a `Jenkinsfile` for an application's units and environments.
+
+use crate::detect::Application;
+
+use super::names::Names;
+
+/// What can be chosen.
+#[derive(Debug)]
+pub(super) struct Units {
+    pub(super) units: Vec<String>,
+    pub(super) environments: Vec<String>,
+}
+
+impl Units {
+    pub(super) fn of(application: &Application, names: &Names) -> Self {
+        let services = application.services.iter().map(|service| service.name.clone());
+        let sites = application.sites.iter().map(|site| site.name.clone());
+        let environments = names.environments().iter().map(|environment| environment.name.clone()).collect();
+        Self { units: services.chain(sites).collect(), environments }
+    }
+}
+
+const TEMPLATE: &str = include_str!("Jenkinsfile.in");
+
+/// Writes it. `config` is the configuration's file, from the checkout's root.
+pub(super) fn render(units: &Units, config: &str) -> String {
+    let choices = |names: &mut dyn Iterator<Item = &str>| {
+        names.map(|name| format!("'{}'", name.replace('\\', "\\\\").replace('\'', "\\'"))).collect::<Vec<_>>().join(", ")
+    };
+    let all = choices(&mut std::iter::once("all").chain(units.units.iter().map(String::as_str)));
+    let mut text = String::new();
+    for line in TEMPLATE.lines() {
+        // Lines that are marked so are for a choice of environments.
+        let line = match line.strip_suffix("  // @environments") {
+            Some(_) if units.environments.is_empty() => continue,
+            Some(line) => line,
+            None => line,
+        };
+        let line = match line.strip_suffix("  // @config") {
+            Some(_) if config == "windlass.yml" => continue,
+            Some(line) => line,
+            None => line,
+        };
+        let environments = choices(&mut units.environments.iter().map(String::as_str));
+        text.push_str(&line.replace("@UNITS@", &all).replace("@ENVIRONMENTS@", &environments).replace("@CONFIG@", config));
+        text.push('\n');
+    }
+    text
+}

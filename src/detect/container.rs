@@ -1,0 +1,238 @@
+//! Which Dockerfile builds which service, and what it says of it.
+
+use std::sync::LazyLock;
+
+use regex::Regex;
+
+use super::compose::Composed;
+use super::docker::Dockerfile;
+use super::tree::{javascript, line_at, without_comments};
+use super::{Notes, Place, Topic, path};
+
+/// Images that hold no part of an application.
+const FOREIGN_IMAGES: [&str; 14] = [
+    "postgres",
+    "postgis",
+    "mysql",
+    "mariadb",
+    "redis",
+    "valkey",
+    "rabbitmq",
+    "memcached",
+    "mongo",
+    "elasticsearch",
+    "opensearch",
+    "localstack",
+    "minio",
+    "mailhog",
+];
+/// Names of stages that are not what is released.
+const NOT_RELEASED: [&str; 11] = ["dev", "develop", "development", "test", "tests", "testing", "debug", "lint", "ci", "local", "e2e"];
+
+/// A Dockerfile with the directory that it is built from and the stage that is built.
+#[derive(Debug, Clone)]
+pub(super) struct Chosen {
+    pub(super) dockerfile: Dockerfile,
+    pub(super) context: String,
+    pub(super) target: Option<String>,
+}
+
+/// The Dockerfile of the unit in `directory`, out of those that nobody else has; `others` are the directories of the other units.
+pub(super) fn choose(
+    directory: &str,
+    left: &mut Vec<Dockerfile>,
+    others: &[String],
+    composed: &[Composed],
+    notes: &mut Notes<'_>,
+) -> Option<Chosen> {
+    if let Some(answer) = notes.answers.get(Topic::Dockerfile, directory).map(str::to_owned) {
+        let named =
+            |dockerfile: &Dockerfile| dockerfile.file == path::join(".", &answer) || dockerfile.file == path::join(directory, &answer);
+        let at = left.iter().position(named)?;
+        return Some(take(directory, left.remove(at), composed, notes));
+    }
+    let own: Vec<usize> = (0..left.len()).filter(|at| path::parent(&left[*at].file) == directory).collect();
+    let at = match own[..] {
+        [] => elsewhere(directory, left, others, composed),
+        [one] => Some(one),
+        _ => several(directory, &own, left, composed, notes),
+    }?;
+    for other in own.iter().filter(|other| **other != at) {
+        notes.unused(directory, "another Dockerfile, which is not built", Place::file(&left[*other].file));
+    }
+    let dockerfile = left[at].clone();
+    left.retain(|other| other.file != dockerfile.file && (own.is_empty() || path::parent(&other.file) != directory));
+    Some(take(directory, dockerfile, composed, notes))
+}
+
+/// Which of several Dockerfiles of one directory.
+fn several(directory: &str, own: &[usize], left: &[Dockerfile], composed: &[Composed], notes: &mut Notes<'_>) -> Option<usize> {
+    let name = |at: usize| path::name(&left[at].file).to_ascii_lowercase();
+    if let Some(plain) = own.iter().find(|at| matches!(name(**at).as_str(), "dockerfile" | "containerfile")) {
+        return Some(*plain);
+    }
+    let production: Vec<&usize> = own.iter().filter(|at| name(**at).contains("prod")).collect();
+    if let [one] = production[..] {
+        return Some(*one);
+    }
+    if let [one] = own.iter().filter(|at| composed.iter().any(|service| service.dockerfile == left[**at].file)).collect::<Vec<_>>()[..] {
+        return Some(*one);
+    }
+    let choices = own.iter().map(|at| (left[*at].file.clone(), Place::file(&left[*at].file))).collect();
+    notes.ask(Topic::Dockerfile, directory, format!("`{directory}` has several Dockerfiles, and none is called `Dockerfile`"), choices);
+    own.first().copied()
+}
+
+/// A Dockerfile that lies elsewhere: named by Compose, by what it copies, by its own name, or above the only unit that it can be for.
+fn elsewhere(directory: &str, left: &[Dockerfile], others: &[String], composed: &[Composed]) -> Option<usize> {
+    let name = path::name(directory).to_ascii_lowercase();
+    let position = |is: &dyn Fn(&Dockerfile) -> bool| left.iter().position(is);
+    let by_compose = position(&|dockerfile| {
+        composed.iter().any(|service| {
+            service.dockerfile == dockerfile.file && (service.context == directory || service.name.eq_ignore_ascii_case(&name))
+        })
+    });
+    let by_copies = || {
+        position(&|dockerfile| {
+            let up = path::upwards(path::parent(&dockerfile.file));
+            let mut sources = dockerfile.sources.iter().filter(|source| !matches!(source.as_str(), "." | "./"));
+            let other = |full: &str| others.iter().any(|other| other != directory && other != "." && path::within(full, other));
+            let full = |source: &String| {
+                up.iter().find_map(|base| path::normal(&format!("{base}/{source}")).filter(|full| path::within(full, directory)))
+            };
+            directory != "."
+                && sources.clone().any(|source| full(source).is_some())
+                && !sources.any(|source| up.iter().any(|base| path::normal(&format!("{base}/{source}")).is_some_and(|full| other(&full))))
+        })
+    };
+    let by_name = || {
+        position(&|dockerfile| {
+            let file = path::name(&dockerfile.file).to_ascii_lowercase();
+            let folder = path::name(path::parent(&dockerfile.file)).to_ascii_lowercase();
+            file == format!("dockerfile.{name}") || file == format!("{name}.dockerfile") || (folder == name && file == "dockerfile")
+        })
+    };
+    let above = || {
+        let up = path::upwards(directory);
+        up.iter().skip(1).find_map(|above| {
+            let alone = !others.iter().any(|other| other != directory && path::within(other, above));
+            left.iter().position(|dockerfile| alone && path::parent(&dockerfile.file) == above)
+        })
+    };
+    by_compose.or_else(by_copies).or_else(by_name).or_else(above)
+}
+
+fn take(directory: &str, mut dockerfile: Dockerfile, composed: &[Composed], notes: &mut Notes<'_>) -> Chosen {
+    let said = composed.iter().find(|service| service.dockerfile == dockerfile.file);
+    let context = match said {
+        Some(service) => {
+            notes.used(directory, format!("Compose builds it as `{}`", service.name), service.at.clone());
+            service.context.clone()
+        }
+        None => dockerfile.context(notes.tree),
+    };
+    let target = target(directory, &dockerfile, said, notes);
+    dockerfile.select(target.as_deref());
+    let mut words = vec![format!("built by this Dockerfile from `{context}`")];
+    words.extend(dockerfile.platform.as_ref().map(|(platform, _)| format!("for {platform}")));
+    words.extend(target.as_ref().map(|target| format!("as far as its stage `{target}`")));
+    let stage = target.as_ref().and_then(|target| dockerfile.stages.iter().find(|stage| stage.name == *target));
+    let line = stage.or(dockerfile.stages.last()).map_or(1, |stage| stage.line);
+    notes.used(directory, words.join(", "), dockerfile.at(line));
+    if let Some((port, line)) = dockerfile.end.port {
+        notes.used(directory, format!("it listens on port {port}"), dockerfile.at(line));
+    }
+    match &dockerfile.end.command {
+        Some((command, line)) => notes.used(directory, format!("it runs {command}"), dockerfile.at(*line)),
+        None => {
+            notes.unused(
+                directory,
+                "the Dockerfile says no `CMD`: the base image's runs, or the task definition's",
+                Place::file(&dockerfile.file),
+            );
+        }
+    }
+    Chosen { dockerfile, context, target }
+}
+
+/// The stage to build: the last, unless its name says that it is not what is released.
+fn target(directory: &str, dockerfile: &Dockerfile, composed: Option<&Composed>, notes: &mut Notes<'_>) -> Option<String> {
+    if let Some(answer) = notes.answers.get(Topic::Target, directory) {
+        return Some(answer.to_owned());
+    }
+    let last = dockerfile.stages.last()?;
+    if !NOT_RELEASED.contains(&last.name.as_str()) {
+        return None;
+    }
+    if let Some(service) = composed
+        && let Some(target) = service.target.as_ref().filter(|target| !NOT_RELEASED.contains(&target.as_str()))
+    {
+        notes.used(directory, format!("Compose builds its stage `{target}`"), service.at.clone());
+        return Some(target.clone());
+    }
+    let choices: Vec<(String, Place)> = dockerfile
+        .stages
+        .iter()
+        .filter(|stage| !stage.name.is_empty())
+        .map(|stage| (stage.name.clone(), dockerfile.at(stage.line)))
+        .collect();
+    notes.ask(
+        Topic::Target,
+        directory,
+        format!("the last stage of `{}` is `{}`, which is hardly what is released", dockerfile.file, last.name),
+        choices,
+    );
+    None
+}
+
+/// Is it the image of a database or of some other part that is not the application's?
+pub(super) fn is_foreign(image: &str) -> bool {
+    let name = image.split(['@', ':']).next().unwrap_or(image).rsplit('/').next().unwrap_or(image);
+    FOREIGN_IMAGES.contains(&name)
+}
+
+static ROUTE: LazyLock<Option<Regex>> = LazyLock::new(|| {
+    let name = r"(?:healthz|health|livez|healthcheck|health-check|health_check|_health|ping)/?";
+    Regex::new(&format!(
+        r#"(?:\bpath\(\s*|\.get\(\s*|\.use\(\s*|@Get\(\s*|@Controller\(\s*|path(?:_info)?\s*(?:==|in)\s*\(?\s*)r?["'`](/?{name})["'`]"#
+    ))
+    .ok()
+});
+
+/// The path that tells whether a service is well, where its code or its Dockerfile has one.
+pub(super) fn health(directory: &str, dockerfile: Option<&Dockerfile>, notes: &Notes<'_>) -> Option<(String, Place)> {
+    if let Some(dockerfile) = dockerfile
+        && let Some((path, line)) = &dockerfile.end.health
+    {
+        return Some((path.clone(), dockerfile.at(*line)));
+    }
+    let tree = notes.tree;
+    let mut found: Vec<(String, Place)> = Vec::new();
+    for file in tree.below(directory) {
+        let name = path::name(file);
+        let ending = name.rsplit('.').next().unwrap_or_default();
+        if name.contains(".spec.") || name.contains(".test.") || file.contains("/tests/") || name.starts_with("test_") {
+            continue;
+        }
+        if matches!(name, "route.ts" | "route.js") && path::name(path::parent(file)).starts_with("health") && file.contains("/app/") {
+            let route = path::parent(file).rsplit_once("/app/").map_or("", |(_, route)| route);
+            found.push((format!("/{route}"), Place::file(file)));
+        }
+        let text = match ending {
+            "py" => tree.text(file).map(|text| without_comments(&text, "#", None)),
+            "js" | "ts" | "mjs" => tree.text(file).map(|text| javascript(&text)),
+            _ => None,
+        };
+        let (Some(text), Some(pattern)) = (text, ROUTE.as_ref()) else { continue };
+        for hit in pattern.captures_iter(&text).filter_map(|found| found.get(1)) {
+            found.push((format!("/{}", hit.as_str().trim_start_matches('/')), Place::line(file, line_at(&text, hit.start()))));
+        }
+    }
+    // `/healthz` says most surely what it is for.
+    found.into_iter().min_by_key(|(path, _)| match path.trim_end_matches('/') {
+        "/healthz" => 0,
+        "/livez" => 1,
+        "/ping" => 3,
+        _ => 2,
+    })
+}
