@@ -10,6 +10,7 @@ Answers {"protocol": 1, "applied": […], "pending": […], "all_applied": […]
 last lines of log bear the mark. A PostgreSQL advisory lock is held while it migrates. Needs nothing but Django.
 """
 
+import glob
 import json
 import os
 import re
@@ -17,7 +18,7 @@ import sys
 import time
 
 LOCK = 0x77696E646C617373  # "windlass"
-FOLDERS = (".", "/app", "/code", "/srv", "/usr/src/app", "/var/task")
+FOLDERS = (".", os.environ.get("LAMBDA_TASK_ROOT", "."), "/app", "/code", "/srv", "/usr/src/app", "/var/task")
 HOLDER = """SELECT coalesce(nullif(a.application_name, ''), 'process ' || a.pid) || ', since ' || to_char(a.backend_start, 'HH24:MI:SS TZ')
 FROM pg_locks l JOIN pg_stat_activity a USING (pid) WHERE l.locktype = 'advisory' AND l.granted
 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database()) AND (l.classid::bigint << 32 | l.objid::bigint) = %s"""
@@ -32,12 +33,12 @@ def say(word, **what):
 
 
 def setup():
-    folder = next((path for path in FOLDERS if os.path.isfile(os.path.join(path, "manage.py"))), None)
-    if folder is None:
+    found = [path for below in ("", "*") for folder in FOLDERS for path in sorted(glob.glob(os.path.join(folder, below, "manage.py")))]
+    if not found:
         raise RuntimeError(f"there is no manage.py in {', '.join(FOLDERS)}: set WORKDIR to the project's directory")
-    os.chdir(folder)
+    os.chdir(os.path.dirname(os.path.abspath(found[0])))
     sys.path.insert(0, os.getcwd())
-    with open("manage.py") as manage:
+    with open("manage.py", encoding="utf-8") as manage:
         found = re.search(r"DJANGO_SETTINGS_MODULE['\"]\s*,\s*['\"]([\w.]+)", manage.read())
     if found:
         os.environ.setdefault("DJANGO_SETTINGS_MODULE", found[1])
@@ -92,12 +93,23 @@ def lock(alias, mark, patience):
             time.sleep(0.5)
 
 
+def not_atomic(names):
+    from django.db.migrations.loader import MigrationLoader
+
+    known = MigrationLoader(None, ignore_no_migrations=True).disk_migrations
+    return [name for name in names if not getattr(known.get(tuple(name.split(":")[-1].split(".", 1))), "atomic", True)]
+
+
 def migrate(databases, mark, patience):
     from django.core.management import call_command
 
+    from django.db import connections
+
     held = []
+    # Two aliases of one database are one lock: it would wait for itself.
+    one = {tuple(str(connections[alias].settings_dict.get(key)) for key in ("HOST", "PORT", "NAME")): alias for alias in reversed(databases)}
     try:
-        for alias in databases:
+        for alias in sorted(one.values()):
             connection, holder = lock(alias, mark, patience)
             if connection is None:
                 raise Locked(f"another migration holds the database `{alias}`: {holder}")
@@ -107,14 +119,15 @@ def migrate(databases, mark, patience):
             for alias in databases:
                 call_command("migrate", database=alias, interactive=False, no_color=True)
         except Exception as error:
-            after = before
             try:
                 after, _ = state(databases)
-            except Exception:
-                pass  # the first error is the one to tell
-            done = [name for name in before if name not in after]
-            text = f"{after[0] if after else 'after the last migration'}: {error}".strip()
-            text += f" (applied before it: {', '.join(done) or 'nothing'}; still pending: {', '.join(after) or 'nothing'})"
+            except Exception:  # the first error is the one to tell
+                text = f"{error} (applied before it: not known)"
+            else:
+                done = [name for name in before if name not in after]
+                text = f"{after[0] if after else 'after the last migration'}: {error}".strip()
+                text += f" (applied before it: {', '.join(done) or 'nothing'}; still pending: {', '.join(after) or 'nothing'}"
+                text += f"; not atomic, so a part of it may be applied: {loose[0]})" if (loose := not_atomic(after[:1])) else ")"
             raise type(type(error).__name__, (Exception,), {})(text) from error
         sys.stdout.flush()
         after, applied = state(databases)

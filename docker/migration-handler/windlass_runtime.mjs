@@ -5,13 +5,15 @@
 import { randomUUID } from "node:crypto";
 import { createServer } from "node:http";
 
-const { handler } = await import(new URL(process.argv[2], import.meta.url));
+import { guarded } from "./windlass_secrets.mjs";
+
+const handler = guarded((await import(new URL(process.argv[2], import.meta.url))).handler);
 
 async function answer(body, awsRequestId) {
   try {
     return [false, JSON.stringify((await handler(JSON.parse(body || "{}"), { awsRequestId })) ?? null)];
   } catch (error) {
-    console.error(error);
+    console.error(error.stack);
     return [true, JSON.stringify({ errorType: error.name, errorMessage: error.message, stackTrace: String(error.stack).split("\n") })];
   }
 }

@@ -15,6 +15,8 @@ import urllib.request
 import uuid
 from http.server import BaseHTTPRequestHandler, HTTPServer
 
+from windlass_secrets import guarded, masked
+
 
 class Context:
     def __init__(self, request_id):
@@ -26,7 +28,7 @@ def answer(handler, body, request_id):
     try:
         return False, json.dumps(handler(json.loads(body or b"{}"), Context(request_id)))
     except BaseException as error:
-        traceback.print_exc()
+        print(masked(traceback.format_exc()), file=sys.stderr, flush=True)
         trace = traceback.format_list(traceback.extract_tb(error.__traceback__))
         return True, json.dumps({"errorType": type(error).__name__, "errorMessage": str(error), "stackTrace": trace})
 
@@ -69,7 +71,7 @@ def emulate(handler):
 
 
 def main():
-    handler = importlib.import_module(sys.argv[1]).handler
+    handler = guarded(importlib.import_module(sys.argv[1]).handler)
     api = os.environ.get("AWS_LAMBDA_RUNTIME_API")
     runtime(handler, api) if api else emulate(handler)
 

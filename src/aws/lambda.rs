@@ -53,6 +53,15 @@ pub struct Function {
     pub log_group: String,
 }
 
+impl Function {
+    /// What its code is: the image by its digest, or the zip's SHA-256 as Lambda writes it.
+    #[must_use]
+    pub fn code(&self) -> Option<&str> {
+        let image = self.resolved_image.as_deref().or(self.image.as_deref());
+        image.or_else(|| Some(self.code_sha256.as_str()).filter(|sha256| !sha256.is_empty()))
+    }
+}
+
 /// Code to give to a function.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum FunctionCode<'a> {

@@ -31,6 +31,7 @@ mod rds;
 mod s3;
 mod s3_bucket;
 mod s3_delete;
+mod s3_get;
 mod s3_lock;
 mod s3_multipart;
 mod scaling;

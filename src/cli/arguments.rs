@@ -122,6 +122,8 @@ pub(super) enum Verb {
     Release(Release),
     /// Run one stage of a release
     Stage(StageVerb),
+    /// Bring what a release left live in one environment to another, without a build
+    Promote(Promote),
     /// Go back to what an earlier release left live
     Rollback(Rollback),
     /// Say what is live
@@ -204,6 +206,27 @@ pub(super) struct Rollback {
     pub(super) to: Vec<String>,
     /// Say what it would do, and write nothing
     #[arg(long)]
+    pub(super) plan: bool,
+    #[command(flatten)]
+    pub(super) locking: Locking,
+    #[command(flatten)]
+    pub(super) outputs: Outputs,
+}
+
+#[derive(Debug, Args)]
+pub(super) struct Promote {
+    /// The release, by its id; where it goes is said by --env
+    pub(super) release: ReleaseId,
+    #[command(flatten)]
+    pub(super) units: Units,
+    /// The environment that it comes from [default: the one whose state has it]
+    #[arg(long, value_name = "NAME")]
+    pub(super) from: Option<String>,
+    /// A profile of the AWS configuration for the environment that it comes from [default: --profile]
+    #[arg(long, value_name = "NAME")]
+    pub(super) from_profile: Option<String>,
+    /// Say what it would do, and write nothing
+    #[arg(long, aliases = ["plan-only", "dry-run"])]
     pub(super) plan: bool,
     #[command(flatten)]
     pub(super) locking: Locking,

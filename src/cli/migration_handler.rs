@@ -17,11 +17,9 @@ pub(super) fn run(verb: &MigrationHandler) -> Result<ExitCode, Failure> {
         super::print(kind.handler().text)?;
         return Ok(ExitCode::SUCCESS);
     };
-    let dockerfile = format!("ARG BASE\n{}", kind.dockerfile("${BASE}"));
-    let [handler, runtime] = kind.files();
+    let dockerfile = format!("ARG BASE\n{}", kind.dockerfile("${BASE}", false));
     std::fs::create_dir_all(folder)
-        .and_then(|()| std::fs::write(folder.join(handler.name), handler.text))
-        .and_then(|()| std::fs::write(folder.join(runtime.name), runtime.text))
+        .and_then(|()| kind.files().iter().try_for_each(|file| std::fs::write(folder.join(file.name), file.text)))
         .and_then(|()| std::fs::write(folder.join("Dockerfile"), dockerfile))
         .map_err(|error| {
             let failure = Failure::new(Exit::Config, format!("writing the handler into `{}` failed", folder.display())).because(error);

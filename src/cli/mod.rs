@@ -15,6 +15,7 @@ mod outputs;
 mod plan;
 mod policy;
 mod prebuilt;
+mod promote;
 mod release;
 mod rollback;
 mod schema;
@@ -59,6 +60,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Verb::Plan(verb) => plan::run(common, verb).await,
         Verb::Release(verb) => release::run(common, verb).await,
         Verb::Stage(verb) => stage::run(common, verb).await,
+        Verb::Promote(verb) => promote::run(common, verb).await,
         Verb::Rollback(verb) => rollback::run(common, verb).await,
         Verb::History(verb) => history::run(common, verb).await,
         Verb::Status(verb) => status::run(common, verb).await,

@@ -18,10 +18,8 @@ use super::arguments::{Common, Format, OnAbort, Progress};
 
 /// Reads the configuration and says how AWS is reached; with `--local`, starts or finds the local cloud.
 pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events) -> Result<Request, Failure> {
-    let variables: BTreeMap<String, String> =
-        std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect();
-    let origin = origin(&variables);
-    let given = Given { file: common.config.clone(), environment: common.env.clone(), variables, registry: None };
+    let given = given(common, None);
+    let origin = origin(&given.variables);
     let mut project = config::load(&given)?;
     super::prebuilt::take(&mut project, &common.prebuilt, units)?;
     let mut access = Access {
@@ -49,6 +47,32 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
         stop_on_abort: common.on_abort == OnAbort::Stop,
         witness: Witness::default(),
     })
+}
+
+/// The configuration as the command line gives it, of another environment if one is named.
+pub(super) fn given(common: &Common, environment: Option<&str>) -> Given {
+    let variables = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect();
+    let environment = environment.map(str::to_owned).or_else(|| common.env.clone());
+    Given { file: common.config.clone(), environment, variables, registry: None }
+}
+
+/// The same as `request`, of another environment, which is only read.
+pub(super) fn request_in(
+    common: &Common,
+    environment: &str,
+    profile: Option<&str>,
+    request: &Request,
+    events: &Events,
+) -> Result<Request, Failure> {
+    let mut project = config::load(&given(common, Some(environment)))?;
+    if common.local {
+        project.config.registry = project.config.registry.or_else(|| request.project.config.registry.clone());
+    }
+    events.note(format!("{environment}: the release is looked for in its state"));
+    let region = common.region.clone().or_else(|| request.access.region.clone().filter(|_| common.local));
+    let profile = profile.map(str::to_owned).or_else(|| request.access.profile.clone());
+    let access = Access { profile, region, ..request.access.clone() };
+    Ok(Request { project, access, units: Vec::new(), ..request.clone() })
 }
 
 /// Where this runs, for the record: what CodeBuild, Jenkins, GitHub and GitLab say of the build, else whose machine it is.

@@ -4,7 +4,7 @@ use crate::model::yaml::Node;
 
 use super::check::{later, place, unknown};
 use super::read::Problem;
-use super::{Config, Driver, Framework, Handler, Image, Migration, Strategy};
+use super::{Config, Driver, Framework, Handler, Migration, Strategy};
 
 pub(super) fn migrations(config: &Config, file: &Node) -> Result<(), Problem> {
     for (name, migration) in &config.migrations {
@@ -32,16 +32,8 @@ pub(super) fn migrations(config: &Config, file: &Node) -> Result<(), Problem> {
             let problem = Problem::new(at(""), format!("migration `{name}` is a `command`, and names none"));
             return Err(problem.hint("write `command`: a line for `sh`, or a list of words"));
         }
-        if migration.driver == Driver::LambdaZip {
-            return Err(later(at("driver"), "the driver `lambda-zip`", "use `lambda-image`"));
-        }
         if migration.strategy == Strategy::Stop {
             return Err(later(at("strategy"), "the strategy `stop`", "use `expand`: old and new code run on the grown schema"));
-        }
-        let prebuilt = !matches!(config.services[&migration.from].image, Image::Build(_));
-        if migration.driver == Driver::LambdaZip && migration.zip.is_none() && prebuilt {
-            let problem = Problem::new(at("driver"), format!("migration `{name}` needs the code of `{}` for its zip", migration.from));
-            return Err(problem.hint("name a `zip` made elsewhere: the service's image is made elsewhere too"));
         }
     }
     Ok(())

@@ -57,6 +57,11 @@ pub(super) fn select(mut file: Node, given: &Given) -> Result<(Node, Option<Envi
     selected.ok_or_else(|| Problem::new(environments.place, "there is no environment"))
 }
 
+/// The names of the environments.
+pub(super) fn names(file: &Node) -> Vec<String> {
+    file.get("environments").map_or_else(Vec::new, |node| node.entries().iter().map(|entry| entry.key.clone()).collect())
+}
+
 fn take(node: &mut Node, key: &str) -> Option<Entry> {
     let Value::Mapping(entries) = &mut node.value else { return None };
     entries.iter().position(|entry| entry.key == key).map(|at| entries.remove(at))

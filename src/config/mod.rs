@@ -63,6 +63,18 @@ pub fn load(given: &Given) -> Result<Project, Failure> {
     Ok(Project { root: root.to_owned(), config })
 }
 
+/// The names of the file's environments, in its order.
+///
+/// # Errors
+/// [`Exit::Config`] if the file cannot be read, or is no YAML.
+pub fn environments(given: &Given) -> Result<Vec<String>, Failure> {
+    let path = given.file.clone().unwrap_or_else(|| PathBuf::from("windlass.yml"));
+    let failed = || Failure::new(Exit::Config, format!("reading the configuration `{}` failed", path.display()));
+    let text = std::fs::read_to_string(&path).map_err(|error| failed().because(error))?;
+    let file = crate::model::yaml::parse(&text).map_err(|problem| read::Problem::from(problem).at(&path, &text))?;
+    Ok(layers::names(&file))
+}
+
 fn parse(text: &str, given: &Given) -> Result<Config, read::Problem> {
     let file = crate::model::yaml::parse(text)?;
     let (file, environment) = layers::select(file, given)?;

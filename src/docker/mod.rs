@@ -1,5 +1,5 @@
 //! The Docker engine: what a build context holds, its digest, building an image and pushing it; what an image holds;
-//! and a container for the commands of a build.
+//! a container for the commands of a build; and registries, spoken to directly where an image is only copied.
 //!
 //! The only room that names `bollard`. Deliberately absent: printing, events and retries (a caller asks the error, and decides).
 
@@ -9,6 +9,7 @@ mod build;
 mod buildkit;
 mod container;
 mod context;
+mod copy;
 mod digest;
 mod dockerfile;
 mod endpoint;
@@ -24,6 +25,7 @@ mod ignore;
 mod login;
 mod pull;
 mod push;
+mod registry;
 mod session;
 mod wire;
 
@@ -31,6 +33,7 @@ pub use base::{ask_registry, pinned, provide, resolve};
 pub use build::{Build, Built, ImageId, Timed, architecture, build, image_id, tag};
 pub use container::{Machine, MachineOptions};
 pub use context::{Context, Entry, Kind, scan};
+pub use copy::{Contents, Copied, configuration, contents, copy};
 pub use digest::{Recipe, digest};
 pub use dockerfile::{Base, Dockerfile, SecretMount};
 pub use engine::{Engine, connect};
@@ -39,6 +42,7 @@ pub use extract::{Extracted, extract};
 pub use fetch::fetch;
 pub use login::{Logins, host};
 pub use push::{Credentials, Progress, push};
+pub use registry::{Registry, RegistryError};
 
 /// Reads what the Dockerfile of `recipe`, below `root`, asks for from outside the context.
 ///

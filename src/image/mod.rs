@@ -1,5 +1,6 @@
 //! Images: each is named by what goes into it, so that what the registry has is never built again.
 
+pub mod copy;
 pub mod execute;
 pub mod manifest;
 pub mod observe;

@@ -18,8 +18,28 @@ pub struct ImagePlan {
     pub tag: String,
     /// How it is built and pushed, if the registry does not have it.
     pub build: Option<BuildPlan>,
-    /// What the registry has by this tag; if nothing, it is built and pushed.
+    /// Where it is copied from, if it is another environment's and the registry does not have it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub copy: Option<CopyPlan>,
+    /// What the registry has by this tag; if nothing, it is built and pushed, or copied.
     pub present: Option<ImageDigest>,
+}
+
+/// How an image is copied from one registry to another, as it is.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+pub struct CopyPlan {
+    /// The image, where it is.
+    pub from: ImageUri,
+    /// Is that in the registry of the environment that it comes from? Else this user's own logins are taken.
+    pub from_own: bool,
+    /// Does it go to the registry of the environment that it is for?
+    pub to_own: bool,
+    /// Layers, the configuration included.
+    pub layers: usize,
+    /// Of all of them.
+    pub bytes: u64,
+    /// Is the repository still to be created?
+    pub create_repository: bool,
 }
 
 /// How an image is built.
@@ -142,6 +162,7 @@ pub fn draw(service: &Service, observed: &Observed, labels: &BTreeMap<String, St
             uri: tag.repository.clone(),
             tag: tag.tag.clone(),
             build: None,
+            copy: None,
             present: Some(*digest),
         }),
         _ => None,
@@ -169,6 +190,7 @@ fn built_plan(service: &Service, image: &BuildImage, built: &Built, labels: &BTr
         uri: uri.clone(),
         tag: built.tag.clone(),
         build: built.present.is_none().then_some(how),
+        copy: None,
         present: built.present,
     }
 }

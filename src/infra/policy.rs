@@ -178,7 +178,12 @@ fn migrations(config: &Config, place: &Place, to: &mut Vec<Statement>) {
     };
     let lambda = |migration: &Migration| matches!(migration.driver, Driver::LambdaImage | Driver::LambdaZip);
     let action = ["lambda:GetFunction", "lambda:UpdateFunctionCode", "lambda:PublishVersion", "lambda:InvokeFunction"];
-    to.push(allow("MigrationFunctions", &action, functions(lambda)));
+    let on_lambda = functions(lambda);
+    if !on_lambda.is_empty() {
+        // A function's log group may be another than that of its name: its own configuration says which.
+        to.push(allow("FunctionLogs", &["logs:GetLogEvents", "logs:FilterLogEvents"], [place.arn("logs", "log-group:*")]));
+    }
+    to.push(allow("MigrationFunctions", &action, on_lambda));
     let services: Vec<&Service> = config
         .migrations
         .values()

@@ -31,6 +31,9 @@ pub struct MigrationAttempt {
     pub release: ReleaseId,
     /// The image whose migrations it applies.
     pub image: ImageUri,
+    /// What runs them where that is another: the image with windlass's handler, or the SHA-256 of a zip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
     /// When it began.
     #[serde(with = "time::serde::rfc3339")]
     pub started: OffsetDateTime,

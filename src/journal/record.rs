@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::event::{Outcome, StepRan};
-use crate::model::{Commit, ImageUri, ReleaseId, Sha256, Stage, UnitName};
+use crate::model::{Commit, ImageUri, Promoted, ReleaseId, Sha256, Stage, UnitName};
 
 /// The format of both; a reader refuses what it does not know.
 pub(super) const FORMAT: u32 = 1;
@@ -84,6 +84,9 @@ pub struct LiveMigration {
     pub commit: Option<Commit>,
     /// The image whose migrations are applied.
     pub image: ImageUri,
+    /// What ran them where that is another: the image with windlass's handler, or the SHA-256 of a zip.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub code: Option<String>,
 }
 
 /// The record of one release.
@@ -108,6 +111,9 @@ pub struct Record {
     /// The release whose state this one brings back, if it is a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<ReleaseId>,
+    /// The release of another environment that this one has brought here, if it is a promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotes: Option<Promoted>,
     /// Of all that it was to bring: the same command again has the same, and goes on with it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub intent: Option<Sha256>,
@@ -183,6 +189,7 @@ impl Record {
             committed: None,
             dirty: false,
             restores: None,
+            promotes: None,
             intent: None,
             runs: Vec::new(),
             images: BTreeMap::new(),

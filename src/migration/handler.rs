@@ -25,9 +25,26 @@ const PRISMA: File = File { name: "windlass_prisma.mjs", text: include_str!("../
 const COMMAND: File = File { name: "windlass_command.py", text: include_str!("../../docker/migration-handler/windlass_command.py") };
 const PYTHON: File = File { name: "windlass_runtime.py", text: include_str!("../../docker/migration-handler/windlass_runtime.py") };
 const NODE: File = File { name: "windlass_runtime.mjs", text: include_str!("../../docker/migration-handler/windlass_runtime.mjs") };
+const PYTHON_SECRETS: File = File { name: "windlass_secrets.py", text: include_str!("../../docker/migration-handler/windlass_secrets.py") };
+const NODE_SECRETS: File = File { name: "windlass_secrets.mjs", text: include_str!("../../docker/migration-handler/windlass_secrets.mjs") };
+
+/// What copies an application and its packages into one folder of an image, for a zip.
+pub const BUNDLE: File = File { name: "windlass_bundle.py", text: include_str!("../../docker/migration-handler/windlass_bundle.py") };
+
+/// Prisma's engine without native code, and what connects it to PostgreSQL: every version is pinned, and every package's digest.
+pub const ENGINE: [File; 2] = [
+    File { name: "package.json", text: include_str!("../../docker/migration-handler/prisma/package.json") },
+    File { name: "package-lock.json", text: include_str!("../../docker/migration-handler/prisma/package-lock.json") },
+];
 
 /// Where the handler lies in an image.
 const DIRECTORY: &str = "/opt/windlass";
+
+/// Where [`BUNDLE`] copies to.
+pub const BUNDLED: &str = "/opt/windlass/bundle";
+
+/// The folder of a zip that holds the handler: a name that no application has.
+const PACKAGE: &str = "_windlass";
 
 /// A framework that windlass has a handler for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -52,10 +69,46 @@ impl Kind {
         }
     }
 
-    /// All files of an image's handler.
+    /// All files of an image's handler: itself, its runtime, and what reads secrets.
     #[must_use]
-    pub fn files(self) -> [File; 2] {
-        [self.handler(), if self == Self::Prisma { NODE } else { PYTHON }]
+    pub fn files(self) -> [File; 3] {
+        match self {
+            Self::Prisma => [PRISMA, NODE, NODE_SECRETS],
+            _ => [self.handler(), PYTHON, PYTHON_SECRETS],
+        }
+    }
+
+    /// What the handler adds to a function's zip, by path: itself, and a module of the name that the function is configured with
+    /// (`FILE.FUNCTION`); `None` if that is no name of a handler.
+    ///
+    /// <https://docs.aws.amazon.com/lambda/latest/dg/python-handler.html#naming>
+    #[must_use]
+    pub fn in_zip(self, configured: &str) -> Option<Vec<(String, String)>> {
+        let (module, function) = configured.rsplit_once('.')?;
+        let is_name = |name: &str| !name.is_empty() && name.chars().all(|c| c.is_alphanumeric() || c == '_' || c == '$');
+        let module = if self == Self::Prisma { module.to_owned() } else { module.replace('.', "/") };
+        let is_path = module.split('/').all(|part| !part.is_empty() && part.trim_matches('.') == part);
+        if !is_name(function) || !is_path {
+            return None;
+        }
+        let [handler, _, secrets] = self.files();
+        let mut files: Vec<(String, String)> =
+            [handler, secrets].iter().map(|file| (format!("{PACKAGE}/{}", file.name), file.text.to_owned())).collect();
+        if self == Self::Prisma {
+            let up = if module.contains('/') { "../".repeat(module.matches('/').count()) } else { "./".to_owned() };
+            let text = format!(
+                "import {{ handler }} from \"{up}{PACKAGE}/{}\";\nimport {{ guarded }} from \"{up}{PACKAGE}/{}\";\nconst made = guarded(handler);\nexport {{ made as {function} }};\n",
+                handler.name, secrets.name
+            );
+            files.push((format!("{module}.mjs"), text));
+        } else {
+            let [handler, secrets] = [handler, secrets].map(|file| file.name.trim_end_matches(".py"));
+            let text = format!(
+                "from {PACKAGE}.{handler} import handler as windlass\nfrom {PACKAGE}.{secrets} import guarded\n\n{function} = guarded(windlass)\n"
+            );
+            files.extend([(format!("{PACKAGE}/__init__.py"), String::new()), (format!("{module}.py"), text)]);
+        }
+        Some(files)
     }
 
     /// What runs the handler once, with `event` as its argument, without anything being added to an image.
@@ -64,7 +117,10 @@ impl Kind {
     /// so the handler is deflated.
     #[must_use]
     pub fn inline(self, event: &serde_json::Value) -> Vec<String> {
-        let packed = STANDARD.encode(deflated(self.handler().text));
+        let text = self.handler().text;
+        // Python's lines keep their beginnings.
+        let text = if self == Self::Prisma { uncommented(text) } else { text.to_owned() };
+        let packed = STANDARD.encode(deflated(&text));
         let event = event.to_string();
         let python = format!("import base64,zlib;exec(zlib.decompress(base64.b64decode('{packed}'),-15))");
         let node = format!(
@@ -77,29 +133,44 @@ impl Kind {
         argv.map(str::to_owned).to_vec()
     }
 
-    /// The Dockerfile of an image that is made of `base`.
+    /// The Dockerfile of an image that is made of `base`; with `node_modules` ([`ENGINE`], installed) where it brings an engine along.
     #[must_use]
-    pub fn dockerfile(self, base: &str) -> String {
+    pub fn dockerfile(self, base: &str, engine: bool) -> String {
         let (program, module) = match self {
             Self::Django => ("\"python3\", \"-u\"", "windlass_django"),
             Self::Command => ("\"python3\", \"-u\"", "windlass_command"),
             Self::Prisma => ("\"node\"", "windlass_prisma.mjs"),
         };
-        let [handler, runtime] = self.files();
+        let [handler, runtime, secrets] = self.files();
+        let engine = if engine { format!("COPY node_modules {DIRECTORY}/node_modules/\n") } else { String::new() };
         format!(
-            "FROM {base}\nCOPY {} {} {DIRECTORY}/\nENTRYPOINT [{program}, \"{DIRECTORY}/{}\", \"{module}\"]\nCMD []\n",
-            handler.name, runtime.name, runtime.name
+            "FROM {base}\nCOPY {} {} {} {DIRECTORY}/\n{engine}ENTRYPOINT [{program}, \"{DIRECTORY}/{}\", \"{module}\"]\nCMD []\n",
+            handler.name, runtime.name, secrets.name, runtime.name
         )
+    }
+
+    /// The Dockerfile of an image whose folder [`BUNDLED`] holds the application of `base` with its packages.
+    #[must_use]
+    pub fn bundling(base: &str) -> String {
+        // Only root is sure to read and write everything.
+        format!("FROM {base}\nUSER 0\nCOPY {0} {DIRECTORY}/\nRUN [\"python3\", \"{DIRECTORY}/{0}\", \"{BUNDLED}\"]\n", BUNDLE.name)
     }
 
     /// The tag of the image that is made of the image with this digest: another base or another handler is another image.
     #[must_use]
-    pub fn tag(self, base: &ImageDigest) -> String {
-        let text = format!("{}{}{}", self.dockerfile(&base.to_string()), self.files()[0].text, self.files()[1].text);
+    pub fn tag(self, base: &ImageDigest, engine: bool) -> String {
+        let engine = if engine { ENGINE[1].text } else { "" };
+        let files: Vec<&str> = self.files().iter().map(|file| file.text).collect();
+        let text = format!("{}{}{engine}", self.dockerfile(&base.to_string(), !engine.is_empty()), files.concat());
         let mut tag = format!("migrate-{}", Sha256::of(text.as_bytes()));
         tag.truncate("migrate-".len() + 24);
         tag
     }
+}
+
+fn uncommented(text: &str) -> String {
+    let lines = text.lines().map(str::trim_start).filter(|line| !line.starts_with("//") && !line.starts_with("/**"));
+    lines.flat_map(|line| [line, "\n"]).collect()
 }
 
 fn deflated(text: &str) -> Vec<u8> {
@@ -118,16 +189,31 @@ mod tests {
         let event = serde_json::json!({ "action": "migrate", "mark": "20261121T103219123Z-8f14b3f52b4d/main/12", "databases": ["default", "audit"] });
         for kind in [Kind::Django, Kind::Prisma] {
             let overrides = serde_json::json!({ "containerOverrides": [{ "name": "web", "command": kind.inline(&event) }] }).to_string();
-            assert!(overrides.len() < 7_000, "{kind:?}: {}", overrides.len());
+            assert!(overrides.len() < 7_200, "{kind:?}: {}", overrides.len());
         }
     }
 
     #[test]
     fn the_tag_follows_the_base() {
         let digest = |digit: &str| -> ImageDigest { format!("sha256:{}", digit.repeat(64)).parse().unwrap() };
-        assert_eq!(Kind::Django.tag(&digest("1")), Kind::Django.tag(&digest("1")));
-        assert_ne!(Kind::Django.tag(&digest("1")), Kind::Django.tag(&digest("2")));
-        assert_ne!(Kind::Django.tag(&digest("1")), Kind::Command.tag(&digest("1")));
-        assert_eq!(Kind::Django.tag(&digest("1")).len(), 32);
+        assert_eq!(Kind::Django.tag(&digest("1"), false), Kind::Django.tag(&digest("1"), false));
+        assert_ne!(Kind::Django.tag(&digest("1"), false), Kind::Django.tag(&digest("2"), false));
+        assert_ne!(Kind::Django.tag(&digest("1"), false), Kind::Command.tag(&digest("1"), false));
+        assert_ne!(Kind::Prisma.tag(&digest("1"), false), Kind::Prisma.tag(&digest("1"), true));
+        assert_eq!(Kind::Django.tag(&digest("1"), false).len(), 32);
+    }
+
+    #[test]
+    fn a_zip_has_the_module_that_the_function_is_configured_with() {
+        let paths = |kind: Kind, name: &str| -> Vec<String> { kind.in_zip(name).unwrap().into_iter().map(|(path, _)| path).collect() };
+        assert_eq!(
+            paths(Kind::Django, "jobs.migrate.run"),
+            ["_windlass/windlass_django.py", "_windlass/windlass_secrets.py", "_windlass/__init__.py", "jobs/migrate.py"]
+        );
+        assert_eq!(paths(Kind::Prisma, "index.handler").last().unwrap(), "index.mjs");
+        let nested = Kind::Prisma.in_zip("dist/index.handler").unwrap().pop().unwrap().1;
+        assert!(nested.contains("\"../_windlass/windlass_prisma.mjs\"") && nested.contains("made as handler"), "{nested}");
+        assert_eq!(Kind::Django.in_zip("handler"), None);
+        assert_eq!(Kind::Django.in_zip("../x.handler"), None);
     }
 }

@@ -8,3 +8,4 @@ pub mod handler;
 pub mod observe;
 pub mod plan;
 pub mod verdict;
+pub mod zip;

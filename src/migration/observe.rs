@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::aws::{Aws, AwsError};
 use crate::config::{Driver, Framework, Migration, Service};
 use crate::journal::{Journal, JournalError};
-use crate::model::{Exit, Failure, UnitName};
+use crate::model::{Exit, Failure, Sha256, UnitName};
 
 use super::checkout::{self, History};
 use super::plan::{Found, FoundFunction};
@@ -18,26 +18,35 @@ use super::verdict::Answer;
 pub async fn found(aws: &Aws, root: &Path, migration: &Migration, service: &Service) -> Result<Found, Failure> {
     match migration.driver {
         Driver::LambdaImage | Driver::LambdaZip => {
-            function(aws, migration.function.as_deref().unwrap_or_default(), &root.join(&service.path), migration).await
+            function(aws, root, migration.function.as_deref().unwrap_or_default(), &root.join(&service.path), migration).await
         }
         Driver::Task => task_definition(aws, migration, service).await,
         Driver::Local => Ok(Found::Machine),
     }
 }
 
-async fn function(aws: &Aws, name: &str, code: &Path, migration: &Migration) -> Result<Found, Failure> {
+async fn function(aws: &Aws, root: &Path, name: &str, code: &Path, migration: &Migration) -> Result<Found, Failure> {
     let found = aws.function(name).await;
     let found = found.map_err(|error| failed(&format!("the function `{name}`"), error))?;
     Ok(found.map_or(Found::NoFunction, |function| {
         Found::Function(FoundFunction {
+            code: function.code().map(str::to_owned),
             package_type: function.package_type,
-            image: function.resolved_image.or(function.image),
+            zip: migration.zip.as_ref().map(|file| zip(&root.join(file))),
+            runtime: function.runtime,
+            handler: function.handler,
             timeout: function.timeout,
             architecture: function.architecture,
             has_command: !function.image_command.is_empty(),
             plain_application: is_plain(code, migration.framework),
         })
     }))
+}
+
+/// The digest of a zip that was made elsewhere; or why it cannot be taken.
+fn zip(path: &Path) -> Result<Sha256, String> {
+    let bytes = std::fs::read(path).map_err(|error| error.to_string())?;
+    if bytes.starts_with(b"PK") { Ok(Sha256::of(&bytes)) } else { Err("it does not begin as one".to_owned()) }
 }
 
 /// What is known of a database's past: by the handler of windlass's that is live, else by what earlier answers have told.
@@ -65,7 +74,7 @@ pub async fn history(
     let past = journal.migration(name).await?;
     // Only a handler that is known to be windlass's is asked: any other may take the question for a migration.
     if let (Found::Function(function), Some(asked)) = (found, past.asked)
-        && function.image.as_ref() == Some(&asked)
+        && function.code.as_ref() == Some(&asked)
     {
         let event = serde_json::json!({ "action": "state", "databases": migration.databases });
         let name = migration.function.as_deref().unwrap_or_default();

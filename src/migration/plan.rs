@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Driver, Framework, Handler, Migration, RiskyMigrations, Service};
-use crate::model::{ImageRef, ImageUri, Refusal, UnitName};
+use crate::model::{ImageRef, ImageUri, Refusal, Sha256, UnitName};
 
 use super::checkout::{self, History};
 use super::handler::Kind;
@@ -54,6 +54,17 @@ pub enum Runs {
         /// Does the function run another image, so that its code is updated first? Unknown until the image is.
         update_code: Option<bool>,
     },
+    /// In a function of package type Zip.
+    LambdaZip {
+        /// The function.
+        function: String,
+        /// The handler of windlass that the zip holds; `None` where the zip has its own.
+        handler: Option<Kind>,
+        /// What the zip is made of.
+        made_of: MadeOf,
+        /// Does the function run another zip, so that its code is updated first? Unknown until the zip is made.
+        update_code: Option<bool>,
+    },
     /// In a task like those of a service.
     Task {
         /// The service's cluster.
@@ -76,6 +87,18 @@ pub enum Runs {
     },
 }
 
+/// What a function's zip is made of.
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum MadeOf {
+    /// It was made elsewhere: its file, from the configuration's directory, and its digest.
+    File(String, Sha256),
+    /// The application and its packages, as the release's image holds them.
+    Image,
+    /// Prisma's schema and migrations, from this directory of the checkout, with an engine.
+    Prisma(String),
+}
+
 impl MigrationPlan {
     /// Windlass's handler for the framework; `None` for a command.
     #[must_use]
@@ -91,7 +114,7 @@ impl MigrationPlan {
     #[must_use]
     pub fn place(&self) -> String {
         match &self.runs {
-            Runs::LambdaImage { function, .. } => format!("function {function}"),
+            Runs::LambdaImage { function, .. } | Runs::LambdaZip { function, .. } => format!("function {function}"),
             Runs::Task { cluster, service, migrates, .. } => format!("task {cluster}/{service}/{migrates}"),
             Runs::Local { directory, .. } => format!("directory {directory}"),
         }
@@ -138,8 +161,14 @@ pub enum Found {
 pub struct FoundFunction {
     /// `Image` or `Zip`.
     pub package_type: String,
-    /// The image that it runs.
-    pub image: Option<String>,
+    /// What its code is: an image by its digest, or a zip's SHA-256 in base64.
+    pub code: Option<String>,
+    /// `python3.13`, `nodejs22.x`; `None` for an image.
+    pub runtime: Option<String>,
+    /// `MODULE.FUNCTION` of a zip.
+    pub handler: Option<String>,
+    /// The zip that was made elsewhere, or why it cannot be taken; `None` where none is named.
+    pub zip: Option<Result<Sha256, String>>,
     /// How long it may take.
     pub timeout: Duration,
     /// `x86_64` or `arm64`.
@@ -150,14 +179,23 @@ pub struct FoundFunction {
     pub plain_application: bool,
 }
 
-/// Draws one migration. `applied` is the image that the record says was migrated last.
+/// What was migrated last, by the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Migrated {
+    /// The image whose migrations are applied.
+    pub image: ImageUri,
+    /// What ran them where that is another.
+    pub code: Option<String>,
+}
+
+/// Draws one migration. `migrated` is what the record says was migrated last.
 #[must_use]
 pub fn draw(
     migration: &Migration,
     service: &Service,
     image: ImageRef,
     found: &Found,
-    applied: Option<&ImageUri>,
+    migrated: Option<&Migrated>,
     history: &History,
     risky: RiskyMigrations,
 ) -> MigrationPlan {
@@ -166,11 +204,28 @@ pub fn draw(
         ImageRef::FromStep(_) => None,
     };
     let limit = migration.timeout.map_or(HOUR, |timeout| timeout.0);
+    let mut applied = known.is_some() && known == migrated.map(|migrated| &migrated.image);
     let (runs, timeout) = match found {
+        Found::Function(function) if function.package_type == "Zip" => {
+            let made_of = made_of(migration, service, function);
+            let code = match &made_of {
+                MadeOf::File(_, digest) => Some(super::zip::code_sha256(digest)),
+                _ => None,
+            };
+            if code.is_some() {
+                applied = migrated.is_some_and(|migrated| migrated.code == code);
+            }
+            let update_code = code.map(|code| function.code.as_ref() != Some(&code));
+            let named = migration.handler == Some(Handler::Windlass);
+            let ours = named || (migration.handler.is_none() && !matches!(made_of, MadeOf::File(..)));
+            let function_name = migration.function.clone().unwrap_or_default();
+            let handler = ours.then(|| kind(migration.framework));
+            (Runs::LambdaZip { function: function_name, handler, made_of, update_code }, function.timeout)
+        }
         Found::Function(function) => {
             let handler = handler(migration, function);
             // Which digest the image with the handler has is seen when it is there.
-            let update_code = known.filter(|_| handler.is_none()).map(|uri| function.image.as_deref() != Some(uri.to_string().as_str()));
+            let update_code = known.filter(|_| handler.is_none()).map(|uri| function.code.as_deref() != Some(uri.to_string().as_str()));
             let name = migration.function.clone().unwrap_or_default();
             (Runs::LambdaImage { function: name, handler, update_code }, function.timeout)
         }
@@ -193,7 +248,7 @@ pub fn draw(
         command: migration.command.as_ref().map(crate::config::Words::argv),
         databases,
         timeout_seconds: timeout.as_secs(),
-        applied: known.is_some() && known == applied,
+        applied,
         image,
         pending: history.pending(),
         pending_by: history.by.clone(),
@@ -217,16 +272,27 @@ pub fn risk(name: &UnitName, plan: &MigrationPlan) -> Option<Refusal> {
 
 /// Windlass's handler where nothing else says what the function runs.
 fn handler(migration: &Migration, function: &FoundFunction) -> Option<Kind> {
-    let kind = match migration.framework {
-        Framework::Django => Kind::Django,
-        Framework::Prisma => Kind::Prisma,
-        Framework::Command => Kind::Command,
-    };
     let ours = match migration.handler {
         Some(handler) => handler == Handler::Windlass,
         None => migration.image.is_none() && !function.has_command && (function.plain_application || migration.command.is_some()),
     };
-    ours.then_some(kind)
+    ours.then(|| kind(migration.framework))
+}
+
+fn kind(framework: Framework) -> Kind {
+    match framework {
+        Framework::Django => Kind::Django,
+        Framework::Prisma => Kind::Prisma,
+        Framework::Command => Kind::Command,
+    }
+}
+
+fn made_of(migration: &Migration, service: &Service, function: &FoundFunction) -> MadeOf {
+    match (&migration.zip, &function.zip) {
+        (Some(file), Some(Ok(digest))) => MadeOf::File(file.clone(), *digest),
+        _ if migration.framework == Framework::Prisma => MadeOf::Prisma(service.path.clone()),
+        _ => MadeOf::Image,
+    }
 }
 
 /// The container that migrates, where none is named: the service's, or the only one of a task definition of the migration's own.
@@ -247,6 +313,42 @@ pub fn place(migration: &Migration, service: &Service) -> String {
         Driver::Task => format!("a task as of `{}` in cluster `{}`", service.service, service.cluster),
         Driver::Local => "this machine".to_owned(),
     }
+}
+
+/// Does native code out of the service's image run in the function?
+fn takes_image(migration: &Migration) -> bool {
+    migration.driver == Driver::LambdaImage || (migration.zip.is_none() && migration.framework != Framework::Prisma)
+}
+
+/// Why a zip does not fit its function, and what to do.
+fn unfit_zip(migration: &Migration, found: &FoundFunction) -> Option<(String, String)> {
+    let function = migration.function.as_deref().unwrap_or_default();
+    if let Some(Err(why)) = &found.zip {
+        let file = migration.zip.as_deref().unwrap_or_default();
+        return Some((format!("`{file}` is no zip that can be taken: {why}"), "make it before the release, or correct `zip`".to_owned()));
+    }
+    if migration.handler == Some(Handler::Own) || migration.zip.is_some() {
+        return None;
+    }
+    let wanted = if migration.framework == Framework::Prisma { "nodejs" } else { "python" };
+    let runtime = found.runtime.as_deref().unwrap_or_default();
+    if !runtime.starts_with(wanted) {
+        let what = format!(
+            "the function `{function}` runs on {}, and {} takes {wanted}",
+            or(runtime, "no runtime of Lambda's"),
+            migration.framework
+        );
+        return Some((what, format!("give the function a runtime of {wanted}, or name a `zip` made elsewhere")));
+    }
+    let handler = found.handler.as_deref().unwrap_or_default();
+    kind(migration.framework).in_zip(handler).is_none().then(|| {
+        let what = format!("the handler of the function `{function}` is `{handler}`, which names no module and function");
+        (what, "give the function a handler such as `index.handler`: windlass puts a module of that name into its zip".to_owned())
+    })
+}
+
+fn or<'a>(text: &'a str, other: &'a str) -> &'a str {
+    if text.is_empty() { other } else { text }
 }
 
 /// Why a migration cannot run, if it cannot.
@@ -270,13 +372,18 @@ pub fn refusal(name: &UnitName, migration: &Migration, service: &Service, found:
             format!("the function `{function}` is made of a {}, and the driver is `{driver}`", found.package_type),
             format!("make a function of package type {wanted}: the type of a function cannot be changed"),
         ),
+        Found::Function(found) if wanted == "Zip" && unfit_zip(migration, found).is_some() => {
+            let (what, cure) = unfit_zip(migration, found).unwrap_or_default();
+            refused(what, cure)
+        }
         Found::Function(found) => {
             let platform = match &service.image {
                 crate::config::Image::Build(image) => Some(image.platform.to_string()),
                 crate::config::Image::Prebuilt(_) | crate::config::Image::Tag(_) => None,
             };
             let built_for = platform.map(|platform| if platform == "linux/arm64" { "arm64" } else { "x86_64" });
-            let other = built_for.filter(|built_for| wanted == "Image" && migration.image.is_none() && *built_for != found.architecture)?;
+            let other =
+                built_for.filter(|built_for| migration.image.is_none() && takes_image(migration) && *built_for != found.architecture)?;
             refused(
                 format!("the function `{function}` runs on {}, and the image is built for {other}", found.architecture),
                 "correct `image.platform`, or make the function anew with the other architecture".to_owned(),
@@ -323,7 +430,10 @@ mod tests {
     fn function() -> FoundFunction {
         FoundFunction {
             package_type: "Image".into(),
-            image: Some(uri("1").to_string()),
+            code: Some(uri("1").to_string()),
+            runtime: None,
+            handler: None,
+            zip: None,
             timeout: Duration::from_mins(1),
             architecture: "x86_64".into(),
             has_command: false,
@@ -333,7 +443,7 @@ mod tests {
 
     #[test]
     fn what_the_record_says_is_applied_is_not_run_again() {
-        let draw = |image, applied: Option<&ImageUri>| {
+        let draw = |image, applied: Option<&Migrated>| {
             draw(
                 &migration(&serde_json::json!({})),
                 &service(),
@@ -348,7 +458,7 @@ mod tests {
             Runs::LambdaImage { update_code, .. } => update_code,
             _ => None,
         };
-        let last = uri("1");
+        let last = Migrated { image: uri("1"), code: None };
         let same = draw(ImageRef::Known(uri("1")), Some(&last));
         assert_eq!((same.applied, update(&same)), (true, Some(false)));
         let new = draw(ImageRef::Known(uri("2")), Some(&last));

@@ -19,7 +19,7 @@ pub use failure::{Exit, Failure, Refusal};
 pub use image::{ImageRef, ImageUri};
 pub use mask::{Mask, sensitive};
 pub use name::{Glob, Headers, ObjectKey, UnitKind, UnitName};
-pub use release::{Commit, ReleaseId, Stage};
+pub use release::{Commit, Promoted, ReleaseId, Stage};
 
 /// Why a text is not a value of the type that it was parsed as.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

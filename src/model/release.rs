@@ -38,6 +38,15 @@ impl FromStr for ReleaseId {
 
 as_text!(ReleaseId, "^[A-Za-z0-9-]{1,64}$");
 
+/// Which release of which environment was promoted.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct Promoted {
+    /// The environment that it was released to first.
+    pub environment: String,
+    /// The release there.
+    pub release: ReleaseId,
+}
+
 /// A Git commit, by its full id.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Commit(String);

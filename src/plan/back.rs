@@ -64,6 +64,7 @@ pub fn draw(config: &Config, observed: &Observed, back: &Back) -> Plan {
         commit: back.commit.clone(),
         dirty: false,
         restores: Some(back.release.clone()),
+        promotes: None,
         stays: back.stays.clone(),
         stages: STAGES.to_vec(),
         sites,

@@ -13,7 +13,7 @@ use crate::cdn::plan::{Invalidation, PageCheck};
 use crate::config::{Config, Image, OnFailure, OnTimeout};
 use crate::image::plan::ImagePlan;
 use crate::migration::plan::MigrationPlan;
-use crate::model::{Commit, Failure, ImageRef, ImageUri, ReleaseId, Stage, UnitName};
+use crate::model::{Commit, Failure, ImageRef, ImageUri, Promoted, ReleaseId, Stage, UnitName};
 use crate::service::plan::{Action, ServicePlan};
 use crate::site::plan::SitePlan;
 use crate::{cdn, image, migration, service, site};
@@ -41,6 +41,9 @@ pub struct Plan {
     /// The release whose state it brings back, if it is a rollback.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub restores: Option<ReleaseId>,
+    /// The release of another environment that it brings to this one, if it is a promotion.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub promotes: Option<Promoted>,
     /// What a rollback leaves as it is, in words.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub stays: Vec<String>,
@@ -86,7 +89,7 @@ impl Plan {
     /// Must an image be built?
     #[must_use]
     pub fn needs_engine(&self) -> bool {
-        self.images.values().any(|image| image.present.is_none())
+        self.images.values().any(|image| image.present.is_none() && image.copy.is_none())
     }
 }
 
@@ -113,8 +116,8 @@ pub struct Observed {
     pub functions: BTreeMap<UnitName, migration::plan::Found>,
     /// What is known of the databases, by migration.
     pub histories: BTreeMap<UnitName, migration::checkout::History>,
-    /// The image that the record says each migration has applied.
-    pub migrated: BTreeMap<UnitName, ImageUri>,
+    /// What the record says each migration has applied.
+    pub migrated: BTreeMap<UnitName, migration::plan::Migrated>,
     /// Services.
     pub services: BTreeMap<UnitName, service::plan::FoundService>,
     /// Images that an earlier stage of this release has pushed.
@@ -178,6 +181,7 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
         commit: observed.commit.0.clone(),
         dirty: observed.commit.1,
         restores: None,
+        promotes: None,
         stays: Vec::new(),
         stages: observed.stages.clone(),
         sites,

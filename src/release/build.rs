@@ -99,6 +99,11 @@ fn frozen(request: &Request, name: &UnitName, site: &Site, environment: &Environ
     site::frozen::of_build(name, &request.project.root.join(&site.path), script, environment, site.env.keys())
 }
 
+/// What a build of the site would freeze in this environment.
+pub(super) fn frozen_here(request: &Request, name: &UnitName, site: &Site) -> Result<Frozen, Failure> {
+    frozen(request, name, site, &environment(request, site))
+}
+
 fn environment_name(request: &Request) -> String {
     request.project.config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default()
 }

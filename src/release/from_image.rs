@@ -205,7 +205,7 @@ pub(super) fn own(root: &Path) -> std::io::Result<()> {
 }
 
 /// An empty directory at `at` below `root`, in one that Git passes over.
-fn emptied(root: &Path, at: &str) -> std::io::Result<std::path::PathBuf> {
+pub(super) fn emptied(root: &Path, at: &str) -> std::io::Result<std::path::PathBuf> {
     own(root)?;
     let into = root.join(at);
     match std::fs::remove_dir_all(&into) {

@@ -15,6 +15,8 @@ mod lease;
 mod older;
 mod preflight;
 mod prepare;
+mod promote;
+mod promote_sites;
 mod rollback;
 mod run;
 mod same;
@@ -181,6 +183,34 @@ pub async fn rollback(request: &Request, to: Option<&ReleaseId>, events: &Events
 /// As [`rollback`].
 pub async fn plan_rollback(request: &Request, to: Option<&ReleaseId>, events: &Events) -> Result<Plan, Failure> {
     Ok(rollback::prepare(request, to, events).await?.1)
+}
+
+/// Brings what `release` left live in one environment to the request's own: it is looked for in the state of each of `sources`.
+///
+/// # Errors
+/// [`Exit::Preflight`] if no source has it, or it cannot be promoted; else as [`release`].
+pub async fn promote(
+    request: &Request,
+    sources: &[Request],
+    release: &ReleaseId,
+    events: &Events,
+    stop: &Stop,
+) -> Result<Released, Failure> {
+    promote::promote(request, sources, release, events, stop).await
+}
+
+/// The plan of [`promote`]; writes nothing.
+///
+/// # Errors
+/// As [`promote`].
+pub async fn plan_promotion(
+    request: &Request,
+    sources: &[Request],
+    release: &ReleaseId,
+    events: &Events,
+    stop: &Stop,
+) -> Result<Plan, Failure> {
+    Ok(Box::pin(promote::prepare(request, sources, release, false, events, stop)).await?.1)
 }
 
 /// The records of the newest `limit` releases, the newest first.

@@ -59,7 +59,10 @@ async fn behind(request: &Request, world: &World, ours: &Commit, live: &Commit, 
         Some(false) => return None,
         None => {}
     }
-    let made = commit::made(&request.project, &request.environment).await?;
+    let made = match world.committed {
+        Some(made) => made,
+        None => commit::made(&request.project, &request.environment).await?,
+    };
     let record = world.journal.as_ref()?.record(release).await.ok()??;
     (made < record.committed?).then(|| "was made before it".to_owned())
 }

@@ -45,6 +45,10 @@ pub struct World {
     pub(super) bases: BTreeMap<UnitName, Base>,
     /// Is what goes on in AWS stopped when a signal ends the run?
     pub(super) stop_on_abort: bool,
+    /// The account that a promotion brings images from.
+    pub(super) source: Option<Aws>,
+    /// When the commit of a promoted release was made: its checkout need not lie here.
+    pub(super) committed: Option<i64>,
 }
 
 /// Entity tags by site and key.
@@ -70,6 +74,8 @@ impl World {
             etags: Etags::new(),
             bases: BTreeMap::new(),
             stop_on_abort: request.stop_on_abort,
+            source: None,
+            committed: None,
         })
     }
 
@@ -186,7 +192,7 @@ pub(super) async fn prepare(
         distributions: found.distributions.clone(),
         functions: found.functions.clone(),
         services: found.services.clone(),
-        migrated: live.migrations.iter().map(|(name, live)| (name.clone(), live.image.clone())).collect(),
+        migrated: migrated(&live),
         pushed: record.as_ref().map(|record| record.images.clone()).unwrap_or_default(),
         ..plan::Observed::default()
     };
@@ -249,12 +255,17 @@ pub(super) async fn prepare(
     Ok((World { record, engine, built: taken.built, etags, bases, ..world }, plan))
 }
 
+pub(super) fn migrated(live: &Live) -> BTreeMap<UnitName, migration::plan::Migrated> {
+    let one = |live: &crate::journal::LiveMigration| migration::plan::Migrated { image: live.image.clone(), code: live.code.clone() };
+    live.migrations.iter().map(|(name, live)| (name.clone(), one(live))).collect()
+}
+
 fn account_of(identity: Option<&crate::aws::Identity>) -> &str {
     identity.map_or("", |identity| &identity.account)
 }
 
 /// Draws the plan; where a database has to be migrated, with what is known of its past.
-async fn draw(
+pub(super) async fn draw(
     request: &Request,
     aws: &Aws,
     journal: Option<&Journal>,

@@ -143,7 +143,10 @@ fn differs(then: &Live, now: &Live, units: &BTreeSet<UnitName>) -> bool {
 
 /// Which migrations of later releases stay: the schema is ahead of the code then.
 fn stays(live: &Live, then: &Live, newer: &[Record]) -> Vec<String> {
-    let ahead = live.migrations.iter().filter(|(name, now)| then.migrations.get(*name).is_none_or(|then| then.image != now.image));
+    let ahead = live
+        .migrations
+        .iter()
+        .filter(|(name, now)| then.migrations.get(*name).is_none_or(|then| then.image != now.image || then.code != now.code));
     let stay = ahead.map(|(name, now)| {
         let steps = newer.iter().rev().flat_map(|record| &record.steps);
         let applied: Vec<&str> = steps

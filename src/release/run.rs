@@ -128,9 +128,13 @@ async fn recorded(
     let mut record = match record {
         Some(record) => record,
         None => Record {
-            committed: if plan.restores.is_none() { commit::made(&request.project, &request.environment).await } else { None },
+            committed: match (&plan.restores, &plan.promotes) {
+                (None, None) => commit::made(&request.project, &request.environment).await,
+                _ => world.committed,
+            },
             dirty: plan.dirty,
             restores: plan.restores.clone(),
+            promotes: plan.promotes.clone(),
             intent: Some(intent(plan)?),
             before: world.live.clone(),
             ..Record::start(id.clone(), plan.app.clone(), plan.environment.clone(), plan.commit.clone())

@@ -63,6 +63,10 @@ async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(Unit
     }
     let all = shared.values().map(|names| async move {
         let image = &plan.images[names[0]];
+        if let (Some(copy), None, Some(source)) = (&image.copy, image.present, &world.source) {
+            let uri = image::copy::execute(source, &world.aws, names, image, copy, events).await?;
+            return Ok(names.iter().map(|name| ((*name).clone(), uri.clone())).collect::<Vec<_>>());
+        }
         let built = names.iter().any(|name| world.built.contains(*name));
         let uri = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, names, image, built, events).await?;
         Ok(names.iter().map(|name| ((*name).clone(), uri.clone())).collect::<Vec<_>>())
@@ -94,14 +98,14 @@ async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Ev
     };
     let all = todo.iter().map(|(name, migration)| async move {
         let image = resolve(&migration.image, record)?;
-        migration::execute::migrate(run, name, migration, &image).await?;
-        Ok(((*name).clone(), image))
+        let code = migration::execute::migrate(run, name, migration, &image).await?;
+        Ok(((*name).clone(), image, code))
     });
     let mut failure = None;
     for result in join_all(all).await {
         match result {
-            Ok((name, image)) => {
-                let live = LiveMigration { release: record.release.clone(), commit: record.commit.clone(), image };
+            Ok((name, image, code)) => {
+                let live = LiveMigration { release: record.release.clone(), commit: record.commit.clone(), image, code };
                 world.live.migrations.insert(name, live);
             }
             // What is unknown weighs more than what has failed.

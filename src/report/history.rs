@@ -26,7 +26,8 @@ fn write(record: &Record, out: &mut String) -> std::fmt::Result {
     let commit = record.commit.as_ref().map_or("no commit".to_owned(), |commit| format!("commit {}", commit.short()));
     let dirty = if record.dirty { " with changes" } else { "" };
     let back = record.restores.as_ref().map_or(String::new(), |to| format!(", back to {to}"));
-    writeln!(out, "{}  {}  {commit}{dirty}{back}", record.release, ending(record))?;
+    let promoted = record.promotes.as_ref().map_or(String::new(), |of| format!(", release {} of {}", of.release, of.environment));
+    writeln!(out, "{}  {}  {commit}{dirty}{back}{promoted}", record.release, ending(record))?;
     if let Some(run) = record.runs.last() {
         let runs = if record.runs.len() > 1 { format!(", run {} of it", record.runs.len()) } else { String::new() };
         let pipeline = run.pipeline.as_ref().map_or(String::new(), |pipeline| format!(", {pipeline}"));

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use crate::image::plan::BuildPlan;
-use crate::migration::plan::{MigrationPlan, Runs};
+use crate::migration::plan::{MadeOf, MigrationPlan, Runs};
 use crate::model::{Authority, ImageRef, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::plan::Action;
@@ -33,6 +33,9 @@ fn write(plan: &Plan, out: &mut String) -> std::fmt::Result {
     writeln!(out, "{}{environment}: {commit}{dirty}, {account}{}", plan.app, plan.region)?;
     if let Some(release) = &plan.restores {
         writeln!(out, "back to what release {release} left live")?;
+    }
+    if let Some(promoted) = &plan.promotes {
+        writeln!(out, "promotes what release {} left live in {}", promoted.release, promoted.environment)?;
     }
     for stays in &plan.stays {
         writeln!(out, "  ! {stays}")?;
@@ -142,6 +145,18 @@ fn assets(plan: &Plan, out: &mut String) -> std::fmt::Result {
 
 fn images(plan: &Plan, out: &mut String) -> std::fmt::Result {
     for (name, image) in &plan.images {
+        if let Some(copy) = &image.copy {
+            if copy.create_repository {
+                writeln!(
+                    out,
+                    "  {name}: create the repository {} with immutable tags, scan on push and a lifecycle rule",
+                    image.repository
+                )?;
+            }
+            let (digest, layers, size) = (copy.from.digest.short(), count(copy.layers, "layer"), bytes(copy.bytes));
+            writeln!(out, "  {name}: copy {digest} from {} to {}:{} ({layers}, {size})", copy.from.repository, image.uri, image.tag)?;
+            continue;
+        }
         let Some(build) = &image.build else {
             let digest = image.present.map(|digest| digest.short()).unwrap_or_default();
             writeln!(out, "  {name}: {}:{} is in the registry ({digest})", image.repository, image.tag)?;
@@ -204,6 +219,15 @@ fn migrations(plan: &Plan, out: &mut String) -> std::fmt::Result {
             Runs::LambdaImage { function, update_code, .. } => {
                 let update = if *update_code == Some(false) { "" } else { "update and " };
                 format!("{update}invoke {function} with {image}")
+            }
+            Runs::LambdaZip { function, made_of, update_code, .. } => {
+                let zip = match made_of {
+                    MadeOf::File(file, digest) => format!("the zip {file} ({})", &digest.to_string()[..12]),
+                    MadeOf::Image => format!("a zip of the code in {image} and windlass's handler"),
+                    MadeOf::Prisma(directory) => format!("a zip of Prisma's migrations in {directory}, an engine and windlass's handler"),
+                };
+                let update = if *update_code == Some(false) { "" } else { "update and " };
+                format!("{update}invoke {function} with {zip}")
             }
             Runs::Task { cluster, service, migrates, .. } => format!("run {migrates} of {image} in a task as of {cluster}/{service}"),
             Runs::Local { directory, .. } => format!("run in {directory} on this machine"),

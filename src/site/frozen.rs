@@ -83,6 +83,24 @@ fn is_frozen(name: &str) -> bool {
     PREFIXES.iter().any(|prefix| name.starts_with(prefix))
 }
 
+/// What a build that has frozen `there` would freeze otherwise where `here` would be frozen, in words. In the `same` environment, what is
+/// unknown here may have been set where the build ran.
+#[must_use]
+pub fn differences(there: &Frozen, here: &Frozen, same: bool) -> Vec<String> {
+    let mut wrong = Vec::new();
+    for (name, there) in there {
+        match here.get(name) {
+            Some(here) if here == there => {}
+            Some(_) => wrong.push(format!("`{name}` has another value here")),
+            None if same => {}
+            None => wrong.push(format!("`{name}` is not set here")),
+        }
+    }
+    let absent = here.keys().filter(|name| !there.contains_key(*name));
+    wrong.extend(absent.map(|name| format!("`{name}` is set here, and was not when it was built")));
+    wrong
+}
+
 /// The mode of a build, which names `.env` files: `vite build --mode staging`.
 fn mode(script: &str) -> String {
     let mut words = script.split_whitespace();
@@ -166,18 +184,7 @@ impl BuildRecord {
     /// # Errors
     /// [`Exit::Preflight`], naming the variables.
     pub fn belongs_to(&self, site: &UnitName, environment: &str, here: &Frozen) -> Result<(), Failure> {
-        let same = self.environment == environment;
-        let mut wrong = Vec::new();
-        for (name, there) in &self.frozen {
-            match here.get(name) {
-                Some(here) if here == there => {}
-                Some(_) => wrong.push(format!("`{name}` has another value here")),
-                None if same => {}
-                None => wrong.push(format!("`{name}` is not set here")),
-            }
-        }
-        let absent = here.keys().filter(|name| !self.frozen.contains_key(*name));
-        wrong.extend(absent.map(|name| format!("`{name}` is set here, and was not when it was built")));
+        let wrong = differences(&self.frozen, here, self.environment == environment);
         if wrong.is_empty() {
             return Ok(());
         }

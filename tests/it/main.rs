@@ -17,6 +17,8 @@ mod buildspec_state;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod django;
+#[cfg(test)]
 mod engine;
 #[cfg(test)]
 mod from_image;
@@ -31,6 +33,8 @@ mod migration;
 #[cfg(test)]
 mod migration_engine;
 #[cfg(test)]
+mod migration_zip;
+#[cfg(test)]
 mod outputs;
 #[cfg(test)]
 mod pipeline;
@@ -38,6 +42,8 @@ mod pipeline;
 mod policy;
 #[cfg(test)]
 mod preflight;
+#[cfg(test)]
+mod promote;
 #[cfg(test)]
 mod query;
 #[cfg(test)]

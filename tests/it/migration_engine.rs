@@ -4,32 +4,11 @@
 
 use std::process::{Command, Stdio};
 
+use crate::django;
 use crate::shop::Shop;
 use crate::support::ministack::Ministack;
 use crate::support::postgres::Postgres;
 
-const SETTINGS: &str = "\
-import os
-from urllib.parse import urlparse
-url = urlparse(os.environ['DATABASE_URL'])
-SECRET_KEY = 'x'
-INSTALLED_APPS = ['django.contrib.auth', 'django.contrib.contenttypes', 'items']
-DATABASES = {'default': {'ENGINE': 'django.db.backends.postgresql', 'NAME': url.path[1:], 'USER': url.username, 'HOST': url.hostname, 'PORT': url.port}}
-DEFAULT_AUTO_FIELD = 'django.db.models.BigAutoField'
-";
-const MANAGE: &str = "\
-import os, sys
-os.environ.setdefault('DJANGO_SETTINGS_MODULE', 'harbor.settings')
-from django.core.management import execute_from_command_line
-execute_from_command_line(sys.argv)
-";
-const FIRST: &str = "\
-from django.db import migrations, models
-class Migration(migrations.Migration):
-    initial = True
-    operations = [migrations.CreateModel(name='Item', fields=[('id', models.BigAutoField(primary_key=True)), ('name', models.TextField())])]
-";
-const MODEL: &str = "from django.db import models\nclass Item(models.Model):\n    name = models.TextField()\n";
 /// It does not end on its own, and on SIGTERM it does.
 const SERVE: &str = "import signal, sys, time\nsignal.signal(signal.SIGTERM, lambda *_: sys.exit())\nwhile True: time.sleep(1)\n";
 
@@ -45,17 +24,10 @@ impl Drop for Leftovers {
     }
 }
 
-fn migration(number: &str, after: &str, operations: &str) -> (String, String) {
-    let text = format!(
-        "from django.db import migrations, models\nclass Migration(migrations.Migration):\n    dependencies = [('items', '{after}')]\n    operations = [{operations}]\n"
-    );
-    (format!("api/items/migrations/{number}.py"), text)
-}
-
 #[tokio::test]
 async fn a_plain_application_is_migrated_in_a_function_and_in_a_task() {
     let postgres = Postgres::start();
-    let (_, inside) = postgres.database("harbor");
+    let (outside, inside) = postgres.database("harbor");
     let leftovers;
     let cloud = Ministack::start(true);
     leftovers = Leftovers(cloud.registry().to_owned());
@@ -65,15 +37,9 @@ async fn a_plain_application_is_migrated_in_a_function_and_in_a_task() {
     shop.seed.cluster("django").await;
     shop.scene
         .write("api/Dockerfile", "FROM local/python:3.11-bookworm\nRUN pip install --no-cache-dir 'django~=5.2.0' 'psycopg[binary]'\nWORKDIR /srv\nCOPY . .\nCMD [\"python3\", \"serve.py\"]\n")
-        .write("api/manage.py", MANAGE)
-        .write("api/harbor/__init__.py", "")
-        .write("api/harbor/settings.py", SETTINGS)
-        .write("api/items/__init__.py", "")
-        .write("api/items/models.py", MODEL)
-        .write("api/items/migrations/__init__.py", "")
-        .write("api/items/migrations/0001_initial.py", FIRST)
         .write("api/serve.py", SERVE)
         .write("api/.dockerignore", "Dockerfile\n");
+    django::write(&shop.scene, "api");
     shop.scene.commit(3);
     shop.run(&["stage", "images"]).expect(0);
     let image = format!("{}/django/api@{}", leftovers.0, shop.seed.only_image("django/api").await);
@@ -94,12 +60,12 @@ async fn a_plain_application_is_migrated_in_a_function_and_in_a_task() {
     assert_eq!(times("lambda:Invoke"), 0);
 
     // A failure leaves what the framework leaves, and rolls nothing.
-    let (second, text) = migration(
-        "0002_bad",
-        "0001_initial",
-        "migrations.RunSQL('CREATE TABLE half (id int)'), migrations.RunSQL('ALTER TABLE nowhere ADD x int')",
-    );
-    shop.scene.write(&second, text).commit(4);
+    let migrate = |name: &str, after: &str, operations: &str, commit| {
+        django::migrate(&shop.scene, "api", name, after, operations);
+        shop.scene.commit(commit);
+    };
+    let bad = "migrations.RunSQL('CREATE TABLE half (id int)'), migrations.RunSQL('ALTER TABLE nowhere ADD x int')";
+    migrate("0002_bad", "0001_initial", bad, 4);
     let failed = shop.run(&["release", "api"]).expect(23);
     let error = shop.error(&failed);
     assert!(error.contains("ProgrammingError: items.0002_bad: relation \"nowhere\" does not exist"), "{error}");
@@ -107,8 +73,7 @@ async fn a_plain_application_is_migrated_in_a_function_and_in_a_task() {
     assert_eq!(postgres.query("harbor", "SELECT to_regclass('half') IS NULL"), "t");
 
     // The answer is lost after the commit: it is found in the log, and nothing runs twice.
-    let (_, text) = migration("0002_bad", "0001_initial", "migrations.AddField('item', 'price', models.IntegerField(null=True))");
-    shop.scene.write(&second, text).commit(5);
+    migrate("0002_bad", "0001_initial", "migrations.AddField('item', 'price', models.IntegerField(null=True))", 5);
     shop.proxy.fail_next(|request| request.operation == "lambda:Invoke", 1, crate::support::proxy::Fault::LoseAnswer);
     let lost = shop.run(&["release", "api"]).expect(0);
     assert!(lost.stderr.contains("the answer was lost"), "{}", lost.stderr);
@@ -119,15 +84,28 @@ async fn a_plain_application_is_migrated_in_a_function_and_in_a_task() {
 
     // In a task, with nothing added to the image at all.
     shop.configure("driver: lambda-image", "driver: task");
-    let (third, text) = migration("0003_more", "0002_bad", "migrations.AddField('item', 'size', models.IntegerField(null=True))");
-    shop.scene.write(&third, text).commit(6);
+    migrate("0003_more", "0002_bad", "migrations.AddField('item', 'size', models.IntegerField(null=True))", 6);
     let task = shop.run(&["release", "api"]).expect(0);
     assert!(task.stderr.contains("Applying items.0003_more... OK"), "{}", task.stderr);
     assert!(task.stderr.contains("migrate: applied items.0003_more"), "{}", task.stderr);
     assert_eq!((applied().as_str(), times("ecs:RunTask")), ("17", 1));
-    let (fourth, text) = migration("0004_bad", "0003_more", "migrations.RunSQL('ALTER TABLE nowhere ADD x int')");
-    shop.scene.write(&fourth, text).commit(7);
+    migrate("0004_bad", "0003_more", "migrations.RunSQL('ALTER TABLE nowhere ADD x int')", 7);
     let failed = shop.run(&["release", "api"]).expect(23);
     assert!(shop.error(&failed).contains("relation \"nowhere\" does not exist"), "{}", failed.stderr);
     assert_eq!(times("ecs:UpdateService"), 0);
+
+    // In a function made of a zip, which windlass takes out of the image.
+    let empty = [&b"PK\x05\x06"[..], &[0; 18]].concat();
+    shop.seed.function_zip("django-zip", "python3.11", "lambda_function.lambda_handler", &empty, &[("DATABASE_URL", &outside)]).await;
+    shop.configure("driver: task, from: api, function: django", "driver: lambda-zip, from: api, function: django-zip");
+    migrate("0004_bad", "0003_more", "migrations.AddField('item', 'weight', models.IntegerField(null=True))", 8);
+    let zip = shop.run(&["release", "api"]).expect(0);
+    assert!(zip.stderr.contains("migrate: applied items.0004_bad"), "{}", zip.stderr);
+    assert_eq!((applied().as_str(), times("lambda:UpdateFunctionCode"), times("lambda:Invoke")), ("18", 1, 2));
+    // The same image is the same zip, to the byte.
+    migrate("0005_last", "0004_bad", "migrations.RunSQL('ALTER TABLE nowhere ADD x int')", 9);
+    let failed = shop.run(&["release", "api"]).expect(23);
+    assert!(shop.error(&failed).contains("items.0005_last: relation \"nowhere\" does not exist"), "{}", failed.stderr);
+    shop.run(&["release", "api"]).expect(23);
+    assert_eq!((times("lambda:UpdateFunctionCode"), times("ecs:UpdateService")), (0, 0));
 }

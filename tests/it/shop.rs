@@ -205,6 +205,13 @@ impl Shop {
         Some(String::from_utf8(object.body.collect().await.unwrap().to_vec()).unwrap())
     }
 
+    /// A JSON document of the state, below the application's environment.
+    pub(crate) async fn state_json(&self, name: &str) -> serde_json::Value {
+        let key = format!("windlass/shop/default/{name}");
+        let object = self.seed.s3().get_object().bucket(format!("{}-state", self.name)).key(key).send().await.unwrap();
+        serde_json::from_slice(&object.body.collect().await.unwrap().to_vec()).unwrap()
+    }
+
     /// All keys of one of the shop's buckets: `web`, `state`.
     pub(crate) async fn keys(&self, bucket: &str) -> Vec<String> {
         let listed = self.seed.s3().list_objects_v2().bucket(format!("{}-{bucket}", self.name)).send().await.unwrap();

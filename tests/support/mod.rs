@@ -7,6 +7,7 @@ pub(crate) mod ministack;
 pub(crate) mod parameter_store;
 pub(crate) mod postgres;
 pub(crate) mod proxy;
+pub(crate) mod registry;
 pub(crate) mod request;
 pub(crate) mod scene;
 pub(crate) mod scripted;

@@ -25,6 +25,11 @@ impl Postgres {
         postgres
     }
 
+    /// The port that it listens on.
+    pub(crate) fn port(&self) -> u16 {
+        self.port
+    }
+
     fn run(&self, script: &str) {
         let script = format!(
             "bin=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1); \

@@ -189,6 +189,23 @@ impl Seed {
         function.environment(environment).code(FunctionCode::builder().image_uri(image).build()).send().await.unwrap();
     }
 
+    /// A function made of a zip, with variables.
+    pub(crate) async fn function_zip(&self, name: &str, runtime: &str, handler: &str, zip: &[u8], variables: &[(&str, &str)]) {
+        let lambda = aws_sdk_lambda::Client::new(&self.0);
+        let function = lambda.create_function().function_name(name).package_type(PackageType::Zip).timeout(120);
+        let function = function.role(format!("arn:aws:iam::{ACCOUNT}:role/lambda")).runtime(runtime.into()).handler(handler);
+        let variables = variables.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        let environment = aws_sdk_lambda::types::Environment::builder().set_variables(Some(variables)).build();
+        let code = FunctionCode::builder().zip_file(aws_sdk_lambda::primitives::Blob::new(zip)).build();
+        function.environment(environment).code(code).send().await.unwrap();
+    }
+
+    /// A secret; gives its ARN.
+    pub(crate) async fn secret(&self, name: &str, text: &str) -> String {
+        let secrets = aws_sdk_secretsmanager::Client::new(&self.0);
+        secrets.create_secret().name(name).secret_string(text).send().await.unwrap().arn.unwrap()
+    }
+
     /// The digest of the only image of a repository.
     pub(crate) async fn only_image(&self, repository: &str) -> String {
         let images = aws_sdk_ecr::Client::new(&self.0).describe_images().repository_name(repository).send().await.unwrap();

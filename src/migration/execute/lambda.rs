@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 
-use crate::aws::{AwsError, Function, FunctionCode, Invocation};
+use crate::aws::{AwsError, Condition, Function, FunctionCode, Invocation};
 use crate::event::{Outcome, Step};
 use crate::journal::MigrationAttempt;
-use crate::model::{Exit, Failure, Stage};
+use crate::model::{Exit, Failure, Headers, Sha256, Stage};
 
 use super::super::handler::Kind;
+use super::super::plan::MadeOf;
 use super::super::verdict::{self, Answer, Trouble};
+use super::super::zip::code_sha256;
 use super::follow::{End, Follower, Read, read};
-use super::{Came, Found, NOT_ROLLED, One, derive};
+use super::{Came, Found, NOT_ROLLED, One, bundle, derive};
 
 /// How long Lambda may take to make a function ready with other code.
 const UPDATE: Duration = Duration::from_mins(5);
@@ -25,6 +27,11 @@ const REST: Duration = Duration::from_secs(10);
 /// So many of the last lines of the function's log are shown where it is not followed.
 const LOG_LINES: usize = 30;
 
+/// The largest zip that goes into a request: 50 MB.
+///
+/// <https://docs.aws.amazon.com/lambda/latest/dg/gettingstarted-limits.html>
+const IN_A_REQUEST: usize = 50_000_000;
+
 /// A function that is ready to migrate.
 pub(super) struct Target {
     pub(super) name: String,
@@ -32,6 +39,8 @@ pub(super) struct Target {
     pub(super) version: Option<String>,
     /// What its code is: an image by its digest, or a zip's SHA-256.
     pub(super) code: String,
+    /// Is it a zip?
+    pub(super) is_zip: bool,
     pub(super) log_group: String,
     timeout: Duration,
     /// Is its handler one of windlass's, which can be asked for the state without harm?
@@ -40,10 +49,7 @@ pub(super) struct Target {
 
 /// Brings the function to the release's image, and publishes a version of it.
 pub(super) async fn prepare(one: &One<'_>, name: &str, handler: Option<Kind>) -> Result<Target, Failure> {
-    let failed = |what: &str, error: AwsError| {
-        let hint = error.hint().unwrap_or_else(|| "no migration was run and no service was rolled; run the same command again".to_owned());
-        Failure::new(Exit::Migration, format!("migration `{}`: {what} the function `{name}` failed", one.name)).because(error).hint(hint)
-    };
+    let failed = |what: &str, error: AwsError| failed(one, name, what, error);
     let aws = one.run.aws;
     let current = aws.function(name).await.map_err(|error| failed("looking at", error))?;
     let uri = match handler {
@@ -69,10 +75,82 @@ pub(super) async fn prepare(one: &One<'_>, name: &str, handler: Option<Kind>) ->
         name: name.to_owned(),
         version: Some(version),
         code: text,
+        is_zip: false,
         log_group: function.log_group,
         timeout: function.timeout,
         ours: handler.is_some(),
     })
+}
+
+/// Brings the function to its zip, and publishes a version of it.
+pub(super) async fn prepare_zip(one: &One<'_>, name: &str, handler: Option<Kind>, of: &MadeOf) -> Result<Target, Failure> {
+    let failed = |what: &str, error: AwsError| failed(one, name, what, error);
+    let current = one.run.aws.function(name).await.map_err(|error| failed("looking at", error))?;
+    let Some(current) = current else {
+        let failure = Failure::new(Exit::Migration, format!("migration `{}`: the function `{name}` is gone", one.name));
+        return Err(failure.hint("no migration was run and no service was rolled; create it anew, and run the same command again"));
+    };
+    let zip = bundle::made(one, &current, handler, of).await?;
+    let digest = Sha256::of(&zip);
+    let code = code_sha256(&digest);
+    // An endpoint that names no digest is given the code each time.
+    let holds = |function: &Function| {
+        let same = function.code_sha256 == code || function.code_sha256.is_empty();
+        same && matches!(function.last_update_status.as_str(), "Successful" | "")
+    };
+    let mut ready = Some(current).filter(|function| !function.code_sha256.is_empty() && holds(function));
+    if ready.is_none() {
+        let work = async {
+            let size = zip.len();
+            let key = in_bucket(one, zip.as_slice(), digest).await?;
+            let code = match &key {
+                Some((bucket, key)) => FunctionCode::ZipInBucket(bucket, key),
+                None => FunctionCode::Zip(&zip),
+            };
+            update(one, name, code, &failed).await?;
+            let function = wait(one, name, holds, &failed).await?;
+            Ok((function, Outcome::Done, format!("{name} runs the zip {} ({} KB)", &digest.to_string()[..12], size / 1024)))
+        };
+        ready = Some(one.run.events.step(Step::of(Stage::Migrations, one.name, "update code"), work).await?);
+    }
+    let Some(function) = ready else { return Err(Failure::new(Exit::Bug, format!("migration `{}`: no function", one.name))) };
+    let version = publish(one, name, &function, &failed).await?;
+    Ok(Target {
+        name: name.to_owned(),
+        version: Some(version),
+        code,
+        is_zip: true,
+        log_group: function.log_group,
+        timeout: function.timeout,
+        ours: handler.is_some(),
+    })
+}
+
+/// Puts a zip that is too large for a request into the state's bucket, and says where it lies.
+async fn in_bucket(one: &One<'_>, zip: &[u8], digest: Sha256) -> Result<Option<(String, String)>, Failure> {
+    if zip.len() <= IN_A_REQUEST {
+        return Ok(None);
+    }
+    let what = format!("migration `{}`: its zip has {} MB, and Lambda takes 50 MB in a request", one.name, zip.len() / 1_000_000);
+    let Some(journal) = one.run.journal else {
+        let failure = Failure::new(Exit::Migration, what);
+        return Err(
+            failure.hint("nothing was migrated; name a bucket under `state`: a larger zip goes through it, of up to 250 MB unpacked")
+        );
+    };
+    let (bucket, key) = (journal.bucket().to_owned(), journal.body_key(&digest));
+    let headers = Headers { content_type: "application/zip".into(), cache_control: "private, no-store".into(), content_encoding: None };
+    let body = bytes::Bytes::copy_from_slice(zip);
+    one.run.aws.put_object(&bucket, &key, body, digest, &headers, Condition::Always).await.map_err(|error| {
+        let hint = error.hint().unwrap_or_else(|| "run the same command again".to_owned());
+        Failure::new(Exit::Migration, what).because(error).hint(format!("nothing was migrated; {NOT_ROLLED}; {hint}"))
+    })?;
+    Ok(Some((bucket, key)))
+}
+
+fn failed(one: &One<'_>, name: &str, what: &str, error: AwsError) -> Failure {
+    let hint = error.hint().unwrap_or_else(|| "no migration was run and no service was rolled; run the same command again".to_owned());
+    Failure::new(Exit::Migration, format!("migration `{}`: {what} the function `{name}` failed", one.name)).because(error).hint(hint)
 }
 
 /// Gives the function its code; while another update is under way, again.

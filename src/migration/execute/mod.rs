@@ -3,6 +3,7 @@
 //! An attempt is written down before it begins. One that was cut off, by a lost answer or because windlass was killed, is never
 //! repeated before it is known what came of it.
 
+mod bundle;
 mod derive;
 mod follow;
 mod lambda;
@@ -86,14 +87,17 @@ enum Target {
     Local(local::Target),
 }
 
-/// Migrates with `image`.
+/// Migrates with `image`, and says what ran its migrations where that is another code than the image itself.
 ///
 /// # Errors
 /// [`Exit::Migration`] when it failed, [`Exit::MigrationUnknown`] when nobody can tell what came of it. No service has rolled.
-pub async fn migrate(run: Run<'_>, name: &UnitName, plan: &MigrationPlan, image: &ImageUri) -> Result<(), Failure> {
+pub async fn migrate(run: Run<'_>, name: &UnitName, plan: &MigrationPlan, image: &ImageUri) -> Result<Option<String>, Failure> {
     let one = One { run, name, plan, image };
-    let target = match &plan.runs {
+    let mut target = match &plan.runs {
         Runs::LambdaImage { function, handler, .. } => Target::Function(lambda::prepare(&one, function, *handler).await?),
+        Runs::LambdaZip { function, handler, made_of, .. } => {
+            Target::Function(lambda::prepare_zip(&one, function, *handler, made_of).await?)
+        }
         Runs::Task { .. } => Target::Task(task::prepare(&one).await?),
         Runs::Local { directory, env } => Target::Local(local::prepare(&one, directory, env)?),
     };
@@ -101,8 +105,13 @@ pub async fn migrate(run: Run<'_>, name: &UnitName, plan: &MigrationPlan, image:
         Some(journal) => journal.migration(name).await.map_err(|error| one.unreadable(error))?,
         None => MigrationHistory::default(),
     };
+    if let Target::Function(function) = &mut target {
+        // It has answered as a handler of windlass's does.
+        function.ours |= history.asked.as_ref() == Some(&function.code);
+    }
     let step = Step::of(Stage::Migrations, name, "migrate");
-    run.events.step(step.clone(), one.bring(&target, &mut history, &step)).await
+    run.events.step(step.clone(), one.bring(&target, &mut history, &step)).await?;
+    Ok(target.code(image))
 }
 
 impl One<'_> {
@@ -120,6 +129,7 @@ impl One<'_> {
             mark: format!("{}/{}/{}", self.run.release, self.name, history.attempts),
             release: self.run.release.clone(),
             image: self.image.clone(),
+            code: target.code(self.image),
             started: now,
             deadline: now + Duration::from_secs(self.plan.timeout_seconds) + Duration::from_secs(30),
             runs: target.runs(),
@@ -203,8 +213,9 @@ impl One<'_> {
             learn(history, answer, target);
         }
         self.remember(history, &MigrationAttempt { ended: Some(end), ..attempt.clone() }).await?;
-        // What another image has applied says nothing of this one's.
-        Ok(answer.filter(|_| attempt.image == *self.image))
+        // What other code has applied says nothing of this one's.
+        let same = if target.is_zip() { attempt.code == target.code(self.image) } else { attempt.image == *self.image };
+        Ok(answer.filter(|_| same))
     }
 
     /// Asks what is pending, now that the function has the release's code, where the plan could not know and the policy refuses risks.
@@ -318,6 +329,18 @@ impl Target {
     fn runs(&self) -> Option<String> {
         match self {
             Self::Function(function) => function.version.clone(),
+            _ => None,
+        }
+    }
+
+    fn is_zip(&self) -> bool {
+        matches!(self, Self::Function(function) if function.is_zip)
+    }
+
+    /// What runs the migrations where that is another code than the image.
+    fn code(&self, image: &ImageUri) -> Option<String> {
+        match self {
+            Self::Function(function) => Some(function.code.clone()).filter(|code| *code != image.to_string()),
             _ => None,
         }
     }
