@@ -1,7 +1,7 @@
 //! The operations on objects.
 
 use bytes::Bytes;
-use hyper::StatusCode;
+use hyper::{Method, StatusCode};
 
 use crate::answer::{Answer, INVALID_REQUEST, NO_SUCH_KEY, Refusal, empty, escaped, http_date, iso_date, set, unescaped, xml};
 use crate::ledger::Entry;
@@ -92,22 +92,40 @@ pub fn begin(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<An
 /// `UploadPart`.
 pub fn part(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<Answer, Refusal> {
     let number = request.parameter("partNumber").parse().map_err(|_| INVALID_REQUEST)?;
-    Ok(tagged(&store.part(request.parameter("uploadId"), number, request.body.clone())?))
+    store.part(request.parameter("uploadId"), number, request.body.clone(), &request.md5)?;
+    Ok(tagged(&request.md5))
 }
 
 /// `UploadPartCopy`.
 pub fn part_copy(store: &mut Store, request: &S3Request, _: &mut Entry) -> Result<Answer, Refusal> {
     let number = request.parameter("partNumber").parse().map_err(|_| INVALID_REQUEST)?;
+    store.keep_part(request.parameter("uploadId"), number, copied_pieces(store, request)?, &request.md5)?;
+    let etag = &request.md5;
+    Ok(xml(format!("<CopyPartResult><ETag>&quot;{etag}&quot;</ETag></CopyPartResult>")))
+}
+
+fn copied_pieces(store: &Store, request: &S3Request) -> Result<Vec<Bytes>, Refusal> {
     let from = request.copy_source().ok_or(INVALID_REQUEST)?;
     let range = request.header("x-amz-copy-source-range").and_then(|range| range.strip_prefix("bytes=")?.split_once('-'));
     let (first, last) = range.and_then(|(first, last)| Some((first.parse().ok()?, last.parse().ok()?))).ok_or(INVALID_REQUEST)?;
-    let etag = store.part_of(request.parameter("uploadId"), number, &from, first, last)?;
-    Ok(xml(format!("<CopyPartResult><ETag>&quot;{etag}&quot;</ETag></CopyPartResult>")))
+    store.range(&from, first, last)
+}
+
+/// What a request makes one content of that was not sent with it, if it does: gigabytes, perhaps, whose MD5 must not be taken under the
+/// store's lock.
+pub fn gathered(store: &Store, request: &S3Request) -> Option<Vec<Bytes>> {
+    if request.method == Method::PUT && request.asks("partNumber") && request.copy_source().is_some() {
+        copied_pieces(store, request).ok()
+    } else if request.method == Method::POST && request.asks("uploadId") {
+        store.parts(request.parameter("uploadId")).ok()
+    } else {
+        None
+    }
 }
 
 /// `CompleteMultipartUpload`.
 pub fn complete(store: &mut Store, request: &S3Request, entry: &mut Entry) -> Result<Answer, Refusal> {
-    let object = store.complete(request.parameter("uploadId"), &request.condition())?;
+    let object = store.complete(request.parameter("uploadId"), &request.md5, &request.condition())?;
     entry.md5.clone_from(&object.md5);
     let (bucket, key, etag) = (&request.place.bucket, escaped(&request.place.key), &object.etag);
     Ok(xml(format!(

@@ -24,7 +24,7 @@ pub struct S3Request {
     pub query: BTreeMap<String, String>,
     /// The content.
     pub body: Bytes,
-    /// The MD5 of what is put, taken here and not under the store's lock, which all connections share.
+    /// The MD5 of what is put (or gathered, see `object::gathered`), taken here and not under the store's lock, which all connections share.
     pub md5: String,
     headers: HeaderMap,
 }

@@ -8,6 +8,7 @@ use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use hyper::header::CONNECTION;
 use hyper::{Method, Request, StatusCode};
+use md5::{Digest as _, Md5};
 
 use crate::answer::{self, Answer, INVALID_REQUEST, NOT_IMPLEMENTED, Refusal, SLOW_DOWN};
 use crate::ledger::{Entry, Ledger, lock};
@@ -32,9 +33,15 @@ impl Server {
     pub async fn answer(&self, request: Request<Incoming>) -> Result<Answer, Infallible> {
         let (parts, body) = request.into_parts();
         let Ok(body) = body.collect().await else { return Ok(INVALID_REQUEST.answer()) };
-        let request = S3Request::read(parts, body.to_bytes());
+        let mut request = S3Request::read(parts, body.to_bytes());
         if request.path.starts_with("/__") {
             return Ok(admin::answer(self, &request));
+        }
+        let gathered = object::gathered(&lock(&self.store), &request);
+        if let Some(pieces) = gathered {
+            let sum = tokio::task::spawn_blocking(move || pieces.iter().fold(Md5::new(), Md5::chain_update).finalize());
+            let Ok(sum) = sum.await else { return Ok(INVALID_REQUEST.answer()) };
+            request.md5 = answer::hex(&sum);
         }
         let refuse = self.ledger.admit().await;
         Ok(self.operate(&request, refuse))

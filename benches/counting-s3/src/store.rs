@@ -68,7 +68,14 @@ pub enum Tags {
 struct Upload {
     place: Place,
     headers: Headers,
-    parts: BTreeMap<u32, Vec<Bytes>>,
+    parts: BTreeMap<u32, Part>,
+}
+
+/// A part of an upload: its pieces, and their MD5.
+#[derive(Debug, Clone)]
+struct Part {
+    pieces: Vec<Bytes>,
+    md5: String,
 }
 
 /// All buckets.
@@ -162,49 +169,50 @@ impl Store {
         id
     }
 
-    /// Keeps a part, and gives its entity tag. Equal parts are kept once, so that a file of many gigabytes of nothing takes no memory.
-    pub fn part(&mut self, id: &str, number: u32, body: Bytes) -> Result<String, Refusal> {
-        let tag = hex(&Md5::digest(&body));
-        let body = self.bodies.entry(tag.clone()).or_insert(body).clone();
-        self.uploads.get_mut(id).ok_or(NO_SUCH_UPLOAD)?.parts.insert(number, vec![body]);
-        Ok(tag)
+    /// Keeps a part with this MD5, which is its entity tag. Equal parts are kept once, so that a file of many gigabytes of nothing takes
+    /// no memory.
+    pub fn part(&mut self, id: &str, number: u32, body: Bytes, md5: &str) -> Result<(), Refusal> {
+        let body = self.bodies.entry(md5.to_owned()).or_insert(body).clone();
+        self.keep_part(id, number, vec![body], md5)
     }
 
-    /// Makes a part of what an object has from its byte `first` to `last`, and gives its entity tag.
-    pub fn part_of(&mut self, id: &str, number: u32, from: &Place, first: usize, last: usize) -> Result<String, Refusal> {
+    /// What an object has from its byte `first` to `last`.
+    pub fn range(&self, from: &Place, first: usize, last: usize) -> Result<Vec<Bytes>, Refusal> {
         let object = self.objects.get(from).ok_or(NO_SUCH_KEY)?;
-        let (mut pieces, mut at, mut sum) = (Vec::new(), 0, Md5::new());
+        let (mut pieces, mut at) = (Vec::new(), 0);
         for piece in &object.body {
             let (start, end) = (first.clamp(at, at + piece.len()), (last + 1).clamp(at, at + piece.len()));
             if start < end {
-                sum.update(&piece[start - at..end - at]);
                 pieces.push(piece.slice(start - at..end - at));
             }
             at += piece.len();
         }
-        self.uploads.get_mut(id).ok_or(NO_SUCH_UPLOAD)?.parts.insert(number, pieces);
-        Ok(hex(&sum.finalize()))
+        Ok(pieces)
     }
 
-    /// Makes one object of an upload's parts.
-    pub fn complete(&mut self, id: &str, condition: &Condition) -> Result<&Object, Refusal> {
-        let upload = self.uploads.get(id).ok_or(NO_SUCH_UPLOAD)?.clone();
+    /// Makes a part of pieces with this MD5.
+    pub fn keep_part(&mut self, id: &str, number: u32, pieces: Vec<Bytes>, md5: &str) -> Result<(), Refusal> {
+        self.uploads.get_mut(id).ok_or(NO_SUCH_UPLOAD)?.parts.insert(number, Part { pieces, md5: md5.to_owned() });
+        Ok(())
+    }
+
+    /// All that an upload has by now.
+    pub fn parts(&self, id: &str) -> Result<Vec<Bytes>, Refusal> {
+        let upload = self.uploads.get(id).ok_or(NO_SUCH_UPLOAD)?;
+        Ok(upload.parts.values().flat_map(|part| part.pieces.iter().cloned()).collect())
+    }
+
+    /// Makes one object of an upload's parts, whose content has this MD5.
+    pub fn complete(&mut self, id: &str, md5: &str, condition: &Condition) -> Result<&Object, Refusal> {
+        let upload = self.uploads.get(id).ok_or(NO_SUCH_UPLOAD)?;
         self.hold(&upload.place, condition)?;
-        let mut whole = Md5::new();
-        let mut sums = Vec::new();
-        for part in upload.parts.values() {
-            let mut sum = Md5::new();
-            for piece in part {
-                whole.update(piece);
-                sum.update(piece);
-            }
-            sums.extend_from_slice(&sum.finalize());
-        }
-        self.uploads.remove(id);
-        let md5 = hex(&whole.finalize());
-        let body = upload.parts.values().flatten().cloned().collect();
-        let etag = format!("{}-{}", self.etag(&hex(&Md5::digest(&sums))), upload.parts.len());
-        Ok(self.write(&upload.place, Object { body, md5, etag, modified: OffsetDateTime::now_utc(), headers: upload.headers }))
+        let upload = self.uploads.remove(id).ok_or(NO_SUCH_UPLOAD)?;
+        let bytes = |hex: &str| (0..hex.len() / 2).filter_map(|at| u8::from_str_radix(&hex[2 * at..2 * at + 2], 16).ok()).collect();
+        let sums: Vec<u8> = upload.parts.values().flat_map(|part| -> Vec<u8> { bytes(&part.md5) }).collect();
+        let etag = format!("{}-{}", self.etag(&hex(&Md5::digest(sums))), upload.parts.len());
+        let body = upload.parts.into_values().flat_map(|part| part.pieces).collect();
+        let object = Object { body, md5: md5.to_owned(), etag, modified: OffsetDateTime::now_utc(), headers: upload.headers };
+        Ok(self.write(&upload.place, object))
     }
 
     /// Gives an upload up.
