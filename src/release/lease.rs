@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use futures_util::future::try_join3;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
 use crate::aws::AwsError;
 use crate::event::Events;
-use crate::journal::{Attempt, Held, Holder, Journal, JournalError, Lease, Loss, Process};
+use crate::journal::{Attempt, Held, Holder, Journal, JournalError, Lease, Live, Loss, Process};
 use crate::model::{Exit, Failure, ReleaseId};
 use crate::plan::Plan;
 use crate::service;
@@ -112,20 +113,26 @@ fn locked(held: &Held) -> Failure {
         .hint(format!("wait for it with --lock-wait 15m, or stop it where it runs; if it was killed, its lease ends by itself in {end} s"))
 }
 
-/// What has moved since the plan was drawn, now that nobody else of ours can move it.
-pub(super) async fn moved(request: &Request, world: &World, plan: &Plan) -> Result<Vec<String>, Failure> {
-    let Some(journal) = &world.journal else { return Ok(Vec::new()) };
-    let mut moved =
-        journal.moved().await.map_err(|error| Failure::new(Exit::Preflight, "looking at the state again failed").because(error))?;
-    for (name, planned) in &plan.services {
-        let Some(config) = request.project.config.services.get(name) else { continue };
-        match service::observe::service(&world.aws, name, config).await? {
-            service::plan::Found::Service(found) if found.revision == planned.from => {}
+/// What has moved since the plan was drawn, now that nobody else of ours can move it; and what is live by the state as it is now.
+pub(super) async fn moved(request: &Request, world: &World, plan: &Plan) -> Result<(Vec<String>, Option<Live>), Failure> {
+    let Some(journal) = &world.journal else { return Ok((Vec::new(), None)) };
+    let state = async {
+        let again = |error| Failure::new(Exit::Preflight, "looking at the state again failed").because(error);
+        journal.moved().await.map_err(again)
+    };
+    let live = async { journal.live().await.map_err(|error| super::prepare::unreadable(error, "what is live")) };
+    let services = &request.project.config.services;
+    let planned: Vec<_> = plan.services.keys().filter_map(|name| services.get_key_value(name)).collect();
+    let observed = async { service::observe::services(&world.aws, &planned).await };
+    let (mut moved, live, observed) = try_join3(state, live, observed).await?;
+    for (name, found) in observed {
+        match found {
+            service::plan::Found::Service(found) if plan.services.get(&name).is_some_and(|planned| planned.from == found.revision) => {}
             service::plan::Found::Service(found) => moved.push(format!("service `{name}` runs {}", found.revision)),
             _ => moved.push(format!("service `{name}` is gone")),
         }
     }
-    Ok(moved)
+    Ok((moved, Some(live)))
 }
 
 /// The failure of a run whose lease has ended: nothing more was written after that.

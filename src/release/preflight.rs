@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use futures_util::future::{try_join, try_join_all};
+use futures_util::future::{try_join, try_join_all, try_join4};
 
 use crate::aws::{self, Aws, Identity};
 use crate::cdn;
@@ -139,35 +139,45 @@ pub(super) async fn look_at_sites(
     Ok(())
 }
 
-/// Looks for everything that images, migrations and services in `scope` need.
+/// Looks for everything that images, migrations and services in `scope` need, all at once: many services are not to take longer than one.
 pub(super) async fn look(request: &Request, aws: &Aws, account: &str, scope: &Scope, found: &mut Resources) -> Result<(), Failure> {
-    let config = &request.project.config;
-    for (name, service, image) in scope.built(config) {
-        let source = image::observe::source(&request.project.root, name, service, image)?;
-        if let Some(refusal) = source.refusal(name, image) {
+    let (config, root) = (&request.project.config, &request.project.root);
+    let built: Vec<_> = scope.built(config).collect();
+    let mut sources = Vec::with_capacity(built.len());
+    for (name, service, image) in &built {
+        sources.push(image::observe::source(root, name, service, image)?.refusal(name, image));
+    }
+    let repositories = try_join_all(built.iter().map(|(_, _, image)| image::observe::repository(aws, account, image)));
+    let images = scope.images.iter().map(|name| image::look(aws, config.registry.as_deref(), name, &config.services[name].image));
+    let migrations = scope.migrations.iter().map(|name| {
+        let migration = &config.migrations[name];
+        migration::observe::found(aws, root, migration, &config.services[&migration.from])
+    });
+    let wanted: Vec<_> = scope.services.iter().map(|name| (name, &config.services[name])).collect();
+    let services = service::observe::services(aws, &wanted);
+    let (repositories, images, migrations, services) =
+        try_join4(repositories, try_join_all(images), try_join_all(migrations), services).await?;
+    for (((name, _, image), repository), source) in built.iter().zip(repositories).zip(sources) {
+        if let Some(refusal) = source {
             found.findings.push(Finding { what: format!("service `{name}`: `{}`", image.dockerfile), refusal: Some(refusal) });
         }
-        let repository = image::observe::repository(aws, account, image).await?;
         let refusal = image::plan::refusal(name, image, repository.as_ref());
         found.findings.push(Finding { what: format!("service `{name}`: repository `{}`", image.repository), refusal });
-        found.repositories.extend(repository.map(|repository| (name.clone(), repository)));
+        found.repositories.extend(repository.map(|repository| ((*name).clone(), repository)));
     }
-    for name in &scope.images {
-        let image = &config.services[name].image;
-        let Some(looked) = image::look(aws, config.registry.as_deref(), name, image).await? else { continue };
+    for (name, looked) in scope.images.iter().zip(images) {
+        let Some(looked) = looked else { continue };
         found.findings.push(Finding { what: format!("service `{name}`: its image"), refusal: looked.as_ref().err().cloned() });
         found.prebuilt.extend(looked.ok().map(|image| (name.clone(), image)));
     }
-    for name in &scope.migrations {
+    for (name, state) in scope.migrations.iter().zip(migrations) {
         let migration = &config.migrations[name];
         let service = &config.services[&migration.from];
-        let state = migration::observe::found(aws, &request.project.root, migration, service).await?;
         let refusal = migration::plan::refusal(name, migration, service, &state);
         found.findings.push(Finding { what: format!("migration `{name}`: {}", migration::plan::place(migration, service)), refusal });
         found.functions.insert(name.clone(), state);
     }
-    let wanted: Vec<_> = scope.services.iter().map(|name| (name, &config.services[name])).collect();
-    for (name, state) in &service::observe::services(aws, &wanted).await? {
+    for (name, state) in &services {
         let service = &config.services[name];
         let refusal = service::plan::refusal(name, service, state);
         found.findings.push(Finding { what: format!("service `{name}`: `{}` in cluster `{}`", service.service, service.cluster), refusal });

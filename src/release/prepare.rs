@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-use futures_util::future::try_join_all;
+use futures_util::future::{join, try_join, try_join_all};
 
 use crate::aws::Aws;
 use crate::config::{Config, Image, SiteSource, State};
@@ -227,12 +227,18 @@ pub(super) async fn prepare(
         uploaded(id, &plan)?;
     }
     if !at_once && (saved.is_some() || !plan.is_empty()) {
-        let known = match identity {
-            Some(identity) => identity,
-            None => preflight::identify(request, &aws, events).await?,
+        // There are no images to look for, whose registry is the account's; who asks is known first where both questions fail.
+        let account = account_of(identity.as_ref()).to_owned();
+        let asked = async {
+            match &identity {
+                Some(identity) => Ok(identity.clone()),
+                None => preflight::identify(request, &aws, events).await,
+            }
         };
+        let (known, found) = join(asked, resources(request, &aws, &account, &scope, stages, events)).await;
+        let known = known?;
         observed.account = Some(known.account.clone());
-        observed.distributions = resources(request, &aws, &known.account, &scope, stages, events).await?.distributions;
+        observed.distributions = found?.distributions;
         identity = Some(known);
         plan = plan::draw(config, &observed)?;
     }
@@ -384,8 +390,16 @@ async fn sites(
 ) -> Result<BuiltSites, Failure> {
     let config = &request.project.config;
     let each = from_image::others(config, names).map(|(name, site)| async move {
-        let manifest = site::observe::published(journal, name, site).await?;
-        let build::Built { output, inputs, frozen } = build::site(request, name, site, manifest.as_ref(), events).await?;
+        let published = site::observe::published(journal, name, site);
+        // Whether there is anything to build depends on what is live; files that are there already are read in the meantime.
+        let (manifest, built) = if matches!(site.source(), Some(SiteSource::Build(_) | SiteSource::Buildspec(_))) {
+            let manifest = published.await?;
+            let built = build::site(request, name, site, manifest.as_ref(), events).await?;
+            (manifest, built)
+        } else {
+            try_join(published, build::site(request, name, site, None, events)).await?
+        };
+        let build::Built { output, inputs, frozen } = built;
         let output = build::compressed(request, name, site, manifest.as_ref(), output).await?;
         let observed = site::observe::live(aws, manifest, name, site, &output, request.look).await?;
         Ok((name.clone(), (output, site::plan::Observed { inputs, frozen, ..observed })))

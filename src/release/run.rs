@@ -54,12 +54,15 @@ pub(super) async fn under_lock(
             None => new_id(OffsetDateTime::now_utc(), &plan)?,
         };
         let lease = lease::take(request, &world, &id, events, stop).await?;
-        let moved = lease::moved(request, &world, &plan).await;
-        if let Ok([]) = moved.as_deref() {
-            return Box::pin(locked(request, &mut world, plan, id, lease, events, stop)).await;
-        }
+        let moved = match lease::moved(request, &world, &plan).await {
+            Ok((moved, live)) if moved.is_empty() => {
+                world.live = live.unwrap_or(world.live);
+                return Box::pin(locked(request, &mut world, plan, id, lease, events, stop)).await;
+            }
+            moved => moved,
+        };
         let_go(lease, events).await;
-        let moved = moved?;
+        let (moved, _) = moved?;
         if drawings == DRAWINGS {
             let failure = Failure::new(Exit::StalePlan, "what is live moves faster than plans can be drawn; nothing was changed");
             return Err(failure.because(moved.join("; ")).hint("find out what else writes to this environment, and run again"));
@@ -114,9 +117,6 @@ async fn recorded(
     events: &Events,
     stop: &Stop,
 ) -> Result<ReleaseId, Failure> {
-    if let Some(journal) = &world.journal {
-        world.live = journal.live().await.map_err(|error| prepare::unreadable(error, "what is live"))?;
-    }
     let given = world.record.take();
     let record = match given {
         Some(record) => Some(record),
@@ -274,8 +274,7 @@ pub(super) fn intent(plan: &Plan) -> Result<Sha256, Failure> {
         .map(|(name, service)| (name, &service.cluster, &service.service, &service.container, image(&service.image)))
         .collect();
     let all = (&plan.app, &plan.environment, &plan.commit, &plan.restores, &plan.stages, sites, migrations, services);
-    let json = serde_json::to_vec(&all).map_err(|error| Failure::new(Exit::Bug, "writing a plan as JSON failed").because(error))?;
-    Ok(Sha256::of(&json))
+    Sha256::of_json(&all).map_err(|error| Failure::new(Exit::Bug, "writing a plan as JSON failed").because(error))
 }
 
 /// Ids sort by time, and name the commit for those who read them.
