@@ -273,8 +273,8 @@ impl Journal {
 
     fn body<T: Serialize>(&self, name: &str, value: &T) -> Result<(String, Bytes), JournalError> {
         let key = self.key(name);
-        match serde_json::to_vec(value) {
-            Ok(body) => Ok((key, Bytes::from(body))),
+        match json(value) {
+            Ok(body) => Ok((key, body)),
             Err(source) => Err(JournalError::Unreadable { key, source }),
         }
     }
@@ -312,4 +312,26 @@ impl Journal {
         }
         Ok(())
     }
+}
+
+/// A value's JSON. It is measured first: megabytes that grow as they are written leave as many behind that nobody uses again.
+fn json(value: &impl Serialize) -> serde_json::Result<Bytes> {
+    struct Length(usize);
+
+    impl std::io::Write for Length {
+        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+            self.0 += bytes.len();
+            Ok(bytes.len())
+        }
+
+        fn flush(&mut self) -> std::io::Result<()> {
+            Ok(())
+        }
+    }
+
+    let mut length = Length(0);
+    serde_json::to_writer(&mut length, value)?;
+    let mut body = Vec::with_capacity(length.0);
+    serde_json::to_writer(&mut body, value)?;
+    Ok(body.into())
 }

@@ -44,6 +44,16 @@ impl Sha256 {
         }
     }
 
+    /// The digest of a value's JSON, of which no more than a few bytes are in memory at a time.
+    ///
+    /// # Errors
+    /// It cannot be written as JSON.
+    pub fn of_json(value: &impl serde::Serialize) -> serde_json::Result<Self> {
+        let mut hash = Hashing(sha2::Sha256::new());
+        serde_json::to_writer(&mut hash, value)?;
+        Ok(Self(hash.0.finalize().into()))
+    }
+
     /// The raw 32 bytes.
     #[must_use]
     pub fn bytes(&self) -> &[u8; 32] {
@@ -57,9 +67,30 @@ impl Sha256 {
     }
 }
 
+/// A hash that is written to.
+struct Hashing(sha2::Sha256);
+
+impl io::Write for Hashing {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        self.0.update(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
 impl fmt::Display for Sha256 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|byte| write!(f, "{byte:02x}"))
+        const DIGITS: &[u8; 16] = b"0123456789abcdef";
+        // At once: a manifest has tens of thousands of them.
+        let mut text = [0; 64];
+        for (pair, byte) in text.chunks_exact_mut(2).zip(self.0) {
+            pair[0] = DIGITS[usize::from(byte >> 4)];
+            pair[1] = DIGITS[usize::from(byte & 15)];
+        }
+        f.write_str(std::str::from_utf8(&text).map_err(|_| fmt::Error)?)
     }
 }
 

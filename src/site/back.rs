@@ -10,7 +10,7 @@ use crate::model::{ObjectKey, Refusal, Sha256, UnitName};
 
 use super::classify::{Fingerprints, class};
 use super::plan;
-use super::plan::{Change, Kept, Known, LiveFile, Manifest, Observed, SitePlan, Write};
+use super::plan::{Change, Kept, Known, LiveFile, Manifest, Observed, SitePlan, Write, Writes};
 
 /// What is known of a site that is to go back.
 #[derive(Debug)]
@@ -84,7 +84,7 @@ pub fn draw(site: &Site, found: &Found) -> SitePlan {
         from_image: None,
         fingerprints: if target.fingerprinted.is_some() { Fingerprints::Manifest } else { Fingerprints::Rule },
         known: Known::Kept,
-        upload: Vec::new(),
+        upload: Writes::default(),
         keep: Vec::new(),
         publish: Vec::new(),
         prune: Vec::new(),

@@ -1,7 +1,6 @@
 //! What has to be written so that a bucket serves what a build wrote, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
@@ -13,6 +12,7 @@ use super::compress::Plain;
 use super::frozen::Frozen;
 use super::retention::{self, Bounds, Prune, Retained, Why};
 use super::scan::{Output, OutputFile};
+pub use super::writes::{Change, Write, Writes};
 
 /// What a site is to be, and what has to be written for that.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -32,7 +32,7 @@ pub struct SitePlan {
     /// How it is known what is live.
     pub known: Known,
     /// `assets`: keys that are not live yet, and that no live page names.
-    pub upload: Vec<Write>,
+    pub upload: Writes,
     /// `assets`: live bodies that will be overwritten, kept for the way back.
     pub keep: Vec<Kept>,
     /// `publish`: plain files first, then pages, the page at the root last.
@@ -58,54 +58,6 @@ pub struct FromImage {
     pub service: UnitName,
     /// The directory in it.
     pub path: String,
-}
-
-/// One object to write.
-#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-pub struct Write {
-    /// Its key.
-    pub key: ObjectKey,
-    /// The file, from the output's root.
-    pub path: String,
-    /// Bytes.
-    pub size: u64,
-    /// Of its content.
-    pub sha256: Sha256,
-    /// What it is served with.
-    pub headers: Headers,
-    /// What is written.
-    pub change: Change,
-    /// What a change of it means.
-    pub class: Class,
-    /// Where the body lies if not in the output: absolute, on this machine, and so for this run alone.
-    #[serde(skip)]
-    pub stored: Option<PathBuf>,
-}
-
-impl Write {
-    /// Where its body lies: from the output's root, or absolute.
-    #[must_use]
-    pub fn body(&self) -> &Path {
-        self.stored.as_deref().unwrap_or(Path::new(&self.path))
-    }
-
-    /// Writes of one rank may happen in any order; none of a higher one before all of a lower one are done.
-    #[must_use]
-    pub fn rank(&self) -> (Class, bool) {
-        (self.class, self.path == "index.html")
-    }
-}
-
-/// What a write does to its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Change {
-    /// There is no such key yet.
-    New,
-    /// The content changes.
-    Content,
-    /// The headers alone change: the object is copied onto itself.
-    Headers,
 }
 
 /// A live body that is kept.
@@ -252,7 +204,7 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         },
         fingerprints: if output.fingerprinted.is_some() { Fingerprints::Manifest } else { Fingerprints::Rule },
         known: observed.known,
-        upload: Vec::new(),
+        upload: Writes::default(),
         keep: Vec::new(),
         publish: Vec::new(),
         prune: Vec::new(),
@@ -268,6 +220,9 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
             ..Manifest::default()
         },
     };
+    // A map that is made of all its entries at once is half as large as one that grows by each.
+    let mut files = Vec::with_capacity(output.files.len());
+    let mut upload = Vec::with_capacity(output.files.len());
     for file in &output.files {
         let key = key(site, &file.path).map_err(|failure| failure.hint(format!("shorten the path of `{}` (site `{name}`)", file.path)))?;
         let class = class(&file.path, output.fingerprinted.as_ref());
@@ -286,9 +241,7 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         };
         let etag = change.is_none().then(|| live.and_then(|live| live.etag.clone())).flatten();
         let original = file.stored.as_ref().map(|_| Plain { size: file.size, sha256: file.sha256 });
-        plan.manifest
-            .files
-            .insert(key.clone(), LiveFile { sha256: Some(sha256), size: bytes, headers: headers.clone(), plain: original, etag });
+        files.push((key.clone(), LiveFile { sha256: Some(sha256), size: bytes, headers: headers.clone(), plain: original, etag }));
         let Some(change) = change else {
             plan.unchanged += 1;
             continue;
@@ -299,12 +252,14 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         let stored = file.stored.as_ref().map(|stored| stored.file.clone());
         let write = Write { key, path: file.path.clone(), size: bytes, sha256, headers, change, class, stored };
         if change == Change::New && class != Class::Entry {
-            plan.upload.push(write);
+            upload.push(write);
         } else {
             plan.changed_paths.extend(urls(&write.key));
             plan.publish.push(write);
         }
     }
+    plan.manifest.files = files.into_iter().collect();
+    plan.upload = upload.into();
     // The page at the root names everything else, directly or through others.
     plan.publish.sort_by_key(|write| (write.rank(), write.key.clone()));
     retain(&mut plan, site, observed);

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::File;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use serde::{Deserialize, Serialize};
@@ -91,13 +91,13 @@ pub fn scan(site: &UnitName, root: &Path, at: &str, wanted: Wanted, on_file: imp
         let path = relative(site, directory, entry.path())?;
         match why_left_out(&path, wanted.source_maps) {
             Some(reason) => left_out.push((path, reason)),
-            None => paths.push((path, entry.path().to_owned())),
+            None => paths.push(path),
         }
     }
-    if paths.is_empty() || (wanted.index && !paths.iter().any(|(path, _)| path == "index.html")) {
+    if paths.is_empty() || (wanted.index && !paths.iter().any(|path| path == "index.html")) {
         let what = if wanted.index { "the build output has no `index.html`" } else { "there are no files" };
         let failure = Failure::new(Exit::Build, format!("site `{site}`: {what}"));
-        let found: Vec<&str> = paths.iter().map(|(path, _)| path.as_str()).take(5).collect();
+        let found: Vec<&str> = paths.iter().map(String::as_str).take(5).collect();
         let found = if found.is_empty() { "nothing".to_owned() } else { found.join(", ") };
         let failure = failure.because(format!("`{}` holds {found}", directory.display()));
         return Err(failure.hint("nothing was uploaded; a site needs an index document, or the page at `/` would be an error"));
@@ -107,7 +107,7 @@ pub fn scan(site: &UnitName, root: &Path, at: &str, wanted: Wanted, on_file: imp
         files => files,
     };
     paths.sort();
-    Ok(Output { directory: at.to_owned(), files: digests(site, &paths, &on_file)?, fingerprinted, left_out })
+    Ok(Output { directory: at.to_owned(), files: digests(site, directory, paths, &on_file)?, fingerprinted, left_out })
 }
 
 /// A link that leads nowhere is a file that the build meant to be there.
@@ -206,18 +206,24 @@ fn django_manifest(site: &UnitName, directory: &Path) -> Result<Option<BTreeSet<
     Ok(Some(manifest.paths.into_iter().filter(|(name, hashed)| name != hashed).map(|(_, hashed)| hashed).collect()))
 }
 
-/// Hashes the files, on as many threads as there are cores.
-fn digests(site: &UnitName, paths: &[(String, PathBuf)], on_file: &(impl Fn(u64, u64) + Sync)) -> Result<Vec<OutputFile>, Failure> {
+/// Hashes the files below `directory`, on as many threads as there are cores.
+fn digests(
+    site: &UnitName,
+    directory: &Path,
+    paths: Vec<String>,
+    on_file: &(impl Fn(u64, u64) + Sync),
+) -> Result<Vec<OutputFile>, Failure> {
     let next = AtomicUsize::new(0);
     let read = AtomicU64::new(0);
     let threads = std::thread::available_parallelism().map_or(2, std::num::NonZero::get).min(8);
-    let worker = || -> Result<Vec<(usize, OutputFile)>, Failure> {
-        let mut done = Vec::new();
+    let worker = || -> Result<Vec<(usize, Sha256, u64)>, Failure> {
+        let mut done = Vec::with_capacity(paths.len());
         let mut buffer = vec![0; 128 * 1024];
-        while let Some((at, (path, full))) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, paths.get(at)?))) {
-            let hashed = File::open(full).and_then(|file| Sha256::of_reader_through(&mut buffer, file));
-            let (sha256, length) = hashed.map_err(|error| unreadable(site, full).because(error))?;
-            done.push((at, OutputFile { path: path.clone(), size: length, sha256, stored: None }));
+        while let Some((at, path)) = Some(next.fetch_add(1, Ordering::Relaxed)).and_then(|at| Some((at, paths.get(at)?))) {
+            let full = directory.join(path);
+            let hashed = File::open(&full).and_then(|file| Sha256::of_reader_through(&mut buffer, file));
+            let (sha256, bytes) = hashed.map_err(|error| unreadable(site, &full).because(error))?;
+            done.push((at, sha256, bytes));
             on_file(read.fetch_add(1, Ordering::Relaxed) + 1, paths.len() as u64);
         }
         Ok(done)
@@ -226,12 +232,12 @@ fn digests(site: &UnitName, paths: &[(String, PathBuf)], on_file: &(impl Fn(u64,
         let handles: Vec<_> = (0..threads).map(|_| scope.spawn(worker)).collect();
         handles.into_iter().map(std::thread::ScopedJoinHandle::join).collect()
     });
-    let mut files = Vec::with_capacity(paths.len());
+    let mut hashed = Vec::with_capacity(paths.len());
     for result in results {
-        files.extend(result.map_err(|_| unreadable(site, Path::new(".")).because("a hashing thread panicked"))??);
+        hashed.extend(result.map_err(|_| unreadable(site, Path::new(".")).because("a hashing thread panicked"))??);
     }
-    files.sort_by_key(|(at, _)| *at);
-    Ok(files.into_iter().map(|(_, file)| file).collect())
+    hashed.sort_unstable_by_key(|(at, ..)| *at);
+    Ok(paths.into_iter().zip(hashed).map(|(path, (_, sha256, size))| OutputFile { path, size, sha256, stored: None }).collect())
 }
 
 #[cfg(test)]

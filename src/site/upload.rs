@@ -2,9 +2,12 @@
 //!
 //! Deliberately absent: which files, whereto, and in what order; a plan says so.
 
+use std::cell::Cell;
+use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::future::{try_join, try_join_all};
@@ -15,10 +18,14 @@ use tokio_util::sync::CancellationToken;
 use crate::aws::{Aws, AwsError, Condition, PutFileError};
 use crate::model::{Headers, ObjectKey, Sha256};
 
-use super::plan::Write;
+use super::plan::{Write, Writes};
 
-/// How many requests are under way at a time: 96 at 30 ms stay below S3's 3,500 writes a second for a prefix.
-pub(super) const AT_ONCE: usize = 96;
+/// So many requests are under way at most: 128 at 40 ms stay below S3's 3,500 writes a second for a prefix.
+pub(super) const AT_ONCE: usize = 128;
+/// So many are under way at first. Each costs some 100 KiB of buffers, and where answers come at once, more of them win nothing.
+const AT_FIRST: usize = 24;
+/// So many answers a second are worth it to have more requests under way.
+const RATE: u128 = 6400;
 /// From this size on a file is uploaded in parts, 64 MiB of it in memory at most.
 pub(super) const BIG: u64 = 64 * 1024 * 1024;
 /// Up to this size a file is read where it is needed.
@@ -87,27 +94,81 @@ where
     W: Fn(&'a Write) -> F + Copy,
     F: Future<Output = Result<T, E>>,
 {
-    each_of(writes, 1, work).await
+    each_of(writes.iter().enumerate(), 1, |_, write| work(write)).await
 }
 
 /// As [`each`], with one of so many equal `shares` of the requests and of the memory.
-async fn each_of<'a, W, F, T, E>(writes: &'a [Write], shares: usize, work: W) -> Result<Vec<T>, E>
+async fn each_of<'a, W, F, T, E>(writes: impl Iterator<Item = (usize, &'a Write)>, shares: usize, work: W) -> Result<Vec<T>, E>
 where
-    W: Fn(&'a Write) -> F + Copy,
+    W: Fn(usize, &'a Write) -> F + Copy,
     F: Future<Output = Result<T, E>>,
 {
     let room_kib = ROOM_KIB / u32::try_from(shares).unwrap_or(ROOM_KIB);
     let room = &Semaphore::new(room_kib as usize);
-    let all = writes.iter().map(|write| async move {
+    let pace = &Pace::of(shares);
+    let all = writes.map(|(at, write)| async move {
         let weight = u32::try_from(write.size / 1024 + 1).unwrap_or(room_kib).min(room_kib);
-        // It is never closed.
+        // Neither is ever closed.
+        let _turn = pace.gate.acquire().await;
         let _held = room.acquire_many(weight).await;
-        work(write).await
+        let begun = Instant::now();
+        let result = work(at, write).await;
+        pace.answered(begun.elapsed());
+        result
     });
     stream::iter(all).buffer_unordered(AT_ONCE / shares).try_collect().await
 }
 
-/// Uploads each write from `output` to its own key of `bucket`, and gives their entity tags in any order; `done` hears of each.
+/// How many requests of a share are under way: the more, the longer an answer takes to come.
+struct Pace {
+    gate: Semaphore,
+    shares: usize,
+    granted: Cell<usize>,
+    answers: Cell<usize>,
+    quickest: Cell<Duration>,
+}
+
+impl Pace {
+    fn of(shares: usize) -> Self {
+        let granted = AT_FIRST / shares;
+        let (gate, granted, answers) = (Semaphore::new(granted), Cell::new(granted), Cell::new(0));
+        Self { gate, shares, granted, answers, quickest: Cell::new(Duration::MAX) }
+    }
+
+    /// Lets more requests be under way if even the quickest answer takes its time. The first ones on each connection say nothing of that.
+    fn answered(&self, took: Duration) {
+        let answers = self.answers.get() + 1;
+        self.answers.set(answers);
+        if answers <= AT_FIRST / self.shares {
+            return;
+        }
+        self.quickest.set(self.quickest.get().min(took));
+        let (most, granted) = (AT_ONCE / self.shares, self.granted.get());
+        let wanted = worth(self.quickest.get(), self.shares).min(most);
+        if wanted > granted {
+            self.gate.add_permits(wanted - granted);
+            self.granted.set(wanted);
+        }
+    }
+}
+
+/// As many requests of a share as answer at the rate that is worth it, if each takes this long.
+fn worth(quickest: Duration, shares: usize) -> usize {
+    let all = quickest.as_micros() * RATE / 1_000_000;
+    usize::try_from(all).unwrap_or(AT_ONCE).min(AT_ONCE) / shares
+}
+
+/// One thread's part of the writes: every so many-th, from its own number on.
+#[derive(Debug, Clone, Copy)]
+struct Share {
+    number: usize,
+    of: usize,
+}
+
+/// What came of a share: the entity tag of each write, by its place in the list.
+type Tags = Result<Vec<(usize, String)>, (usize, Trouble)>;
+
+/// Uploads each write from `output` to its own key of `bucket`, and gives their entity tags; `done` hears of each.
 ///
 /// What takes the time is less the line than the CPU, for signatures, digests and TLS. So many uploads are shared out among threads,
 /// each with a runtime and connections of its own, for which nobody has to be woken.
@@ -115,52 +176,47 @@ pub(super) async fn all<D>(
     aws: &Aws,
     output: &Path,
     bucket: &str,
-    writes: &[Write],
+    writes: &Writes,
     done: D,
-) -> Result<Vec<(ObjectKey, String)>, (ObjectKey, Trouble)>
+) -> Result<BTreeMap<ObjectKey, String>, (ObjectKey, Trouble)>
 where
     D: Fn(&Write) + Send + Sync + 'static,
 {
-    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(writes.len() / FOR_A_THREAD);
-    if threads < 2 {
-        return share(aws, output, bucket, writes, 1, &done).await;
-    }
+    let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(writes.len() / FOR_A_THREAD).max(1);
     let done = Arc::new(done);
     // Dropped, it stops the threads.
     let stop = CancellationToken::new();
     let _stopping = stop.clone().drop_guard();
-    let mut of_each = (0..threads).map(|number| writes.iter().skip(number).step_by(threads).cloned().collect::<Vec<Write>>());
-    let own = of_each.next().unwrap_or_default();
-    let others: Vec<_> = of_each
-        .map(|writes| {
+    let others: Vec<_> = (1..threads)
+        .map(|number| {
             let (aws, output, bucket) = (aws.apart(), output.to_owned(), bucket.to_owned());
-            on_a_thread(writes, threads, aws, output, bucket, Arc::clone(&done), stop.clone())
+            on_a_thread(writes.clone(), Share { number, of: threads }, aws, output, bucket, Arc::clone(&done), stop.clone())
         })
         .collect();
-    let (mut etags, others) = try_join(share(aws, output, bucket, &own, threads, &*done), try_join_all(others)).await?;
-    etags.extend(others.into_iter().flatten());
-    Ok(etags)
+    let own = share(aws, output, bucket, writes, Share { number: 0, of: threads }, &*done);
+    let tags = try_join(own, try_join_all(others)).await;
+    let (own, others) = tags.map_err(|(at, trouble)| (writes[at].key.clone(), trouble))?;
+    Ok(own.into_iter().chain(others.into_iter().flatten()).map(|(at, etag)| (writes[at].key.clone(), etag)).collect())
 }
 
 /// Starts one thread's share of [`all`]; the future tells how it ended.
 fn on_a_thread<D>(
-    writes: Vec<Write>,
-    threads: usize,
+    writes: Writes,
+    part: Share,
     aws: Aws,
     output: PathBuf,
     bucket: String,
     done: Arc<D>,
     stop: CancellationToken,
-) -> impl Future<Output = Result<Vec<(ObjectKey, String)>, (ObjectKey, Trouble)>>
+) -> impl Future<Output = Tags>
 where
     D: Fn(&Write) + Send + Sync + 'static,
 {
     let (tell, told) = oneshot::channel();
-    let first = writes.first().map(|write| write.key.clone());
     std::thread::spawn(move || {
         let result = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
             Ok(runtime) => {
-                let result = runtime.block_on(stop.run_until_cancelled(share(&aws, &output, &bucket, &writes, threads, &*done)));
+                let result = runtime.block_on(stop.run_until_cancelled(share(&aws, &output, &bucket, &writes, part, &*done)));
                 runtime.shutdown_background();
                 result.map(Ok)
             }
@@ -176,26 +232,37 @@ where
             Ok(None) => io::Error::other("it was stopped"),
             Err(ended) => io::Error::other(ended),
         };
-        // A thread without a share has not lost any.
-        match first {
-            Some(key) => Err((key, Trouble::Thread { source })),
-            None => Ok(Vec::new()),
-        }
+        Err((part.number, Trouble::Thread { source }))
     }
 }
 
-async fn share(
-    aws: &Aws,
-    output: &Path,
-    bucket: &str,
-    writes: &[Write],
-    shares: usize,
-    done: &(dyn Fn(&Write) + Send + Sync),
-) -> Result<Vec<(ObjectKey, String)>, (ObjectKey, Trouble)> {
-    let upload = |write| async move {
-        let etag = put_live(aws, output, bucket, write).await.map_err(|error| (write.key.clone(), error))?;
+async fn share(aws: &Aws, output: &Path, bucket: &str, writes: &[Write], part: Share, done: &(dyn Fn(&Write) + Send + Sync)) -> Tags {
+    let numbered = writes.iter().enumerate().skip(part.number).step_by(part.of);
+    each_of(numbered, part.of, |at, write| async move {
+        let etag = put_live(aws, output, bucket, write).await.map_err(|error| (at, error))?;
         done(write);
-        Ok((write.key.clone(), etag))
-    };
-    each_of(writes, shares, upload).await
+        Ok((at, etag))
+    })
+    .await
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_longer_an_answer_takes_the_more_requests_are_under_way() {
+        let pace = Pace::of(2);
+        // New connections.
+        (0..12).for_each(|_| pace.answered(Duration::from_millis(90)));
+        assert_eq!(pace.granted.get(), 12);
+        pace.answered(Duration::from_millis(1));
+        assert_eq!(pace.granted.get(), 12);
+        let far = Pace::of(2);
+        (0..13).for_each(|_| far.answered(Duration::from_millis(15)));
+        assert_eq!((far.granted.get(), far.gate.available_permits()), (48, 48));
+        far.answered(Duration::from_millis(10));
+        assert_eq!(far.granted.get(), 48);
+        assert_eq!((worth(Duration::from_hours(1), 1), worth(Duration::from_micros(20), 1)), (AT_ONCE, 0));
+    }
 }
