@@ -1,5 +1,6 @@
 //! `windlass lint`.
 
+use std::io::Write as _;
 use std::path::PathBuf;
 use std::process::ExitCode;
 
@@ -8,8 +9,10 @@ use serde_json::json;
 
 use crate::buildspec::{self, Problem};
 use crate::model::{Exit, Failure};
+use crate::report;
 
 use super::arguments::{Common, Format};
+use super::session;
 
 /// What `lint` understands.
 #[derive(Debug, Args)]
@@ -24,8 +27,11 @@ pub(super) struct Lint {
 
 pub(super) fn run(common: &Common, verb: &Lint) -> Result<ExitCode, Failure> {
     let (mut errors, mut warnings) = (0, 0);
+    let variables = session::variables();
+    let system = super::ci::system(&variables);
     for path in &verb.files {
         let shown = path.display().to_string();
+        let file = super::ci::repository_path(&variables, &shown);
         let text = std::fs::read_to_string(path).map_err(|error| {
             Failure::new(Exit::Config, format!("reading `{shown}` failed")).because(error).hint("name the buildspecs to look at")
         })?;
@@ -39,6 +45,11 @@ pub(super) fn run(common: &Common, verb: &Lint) -> Result<ExitCode, Failure> {
         };
         *(if level == "error" { &mut errors } else { &mut warnings }) += found.len();
         for problem in &found {
+            let place = Some((file.as_str(), problem.place.line, problem.place.column));
+            if let Some(line) = report::annotation(system, level, "windlass lint", place, &problem.message) {
+                // Beside the data, and not among it.
+                let _ = std::io::stderr().write_all(line.as_bytes());
+            }
             super::print(&match common.format {
                 Format::Human => format!("{level}: {}\n", problem.shown(&shown, &text)),
                 Format::Json => format!("{}\n", one(level, &shown, problem)),

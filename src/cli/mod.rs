@@ -5,6 +5,7 @@
 mod arguments;
 mod build;
 mod build_tree;
+mod ci;
 mod completions;
 mod history;
 mod init;
@@ -30,6 +31,7 @@ use std::process::ExitCode;
 use clap::Parser as _;
 
 use crate::model::{Exit, Failure};
+use crate::report;
 use arguments::{Arguments, Format, Verb};
 
 /// Runs the command line that the process was started with.
@@ -83,7 +85,9 @@ fn ended(arguments: &Arguments, result: Result<ExitCode, Failure>) -> ExitCode {
     let color = arguments.common.color.stderr();
     let mask = session::mask();
     // Where stderr is gone there is nobody left to tell.
-    let _ = std::io::stderr().write_all(mask.apply(&failure_text(&failure, color)).as_bytes());
+    let annotation = annotation(&failure).unwrap_or_default();
+    let text = annotation + &failure_text(&failure, color);
+    let _ = std::io::stderr().write_all(mask.apply(&text).as_bytes());
     if arguments.common.format == Format::Json {
         let json = serde_json::json!({
             "event": "failed",
@@ -98,14 +102,30 @@ fn ended(arguments: &Arguments, result: Result<ExitCode, Failure>) -> ExitCode {
     ExitCode::from(failure.exit().code())
 }
 
+/// The failure as the system that keeps the log shows it elsewhere too, if it does: beside the file's line, where one is named.
+fn annotation(failure: &Failure) -> Option<String> {
+    let variables = session::variables();
+    let cause = failure.causes().first().map(|cause| report::first_line(cause).to_owned());
+    let text = [Some(failure.to_string()), cause].into_iter().flatten().collect::<Vec<_>>().join(": ");
+    let place = regex::Regex::new(r"([^\s`:]+):(\d+):(\d+)").ok().and_then(|place| {
+        let found = place.captures(&text)?;
+        Some((ci::repository_path(&variables, &found[1]), found[2].parse().ok()?, found[3].parse().ok()?))
+    });
+    let place = place.as_ref().map(|(file, line, column)| (file.as_str(), *line, *column));
+    report::annotation(ci::system(&variables), "error", "windlass", place, &text)
+}
+
 /// What was tried, why it failed, and in the last line what to do next.
 fn failure_text(failure: &Failure, color: bool) -> String {
     let heading = if color { "\x1b[1;31merror\x1b[0m" } else { "error" };
     let mut text = format!("{heading}: {failure}\n");
-    for cause in failure.causes() {
-        text.push_str("   ");
-        text.push_str(&cause);
-        text.push('\n');
+    let causes: String = failure.causes().iter().flat_map(|cause| ["   ", cause, "\n"].map(str::to_owned)).collect();
+    match failure.lines_left() {
+        Some(left) if causes.lines().count() > left => {
+            text.extend(causes.lines().take(left).flat_map(|line| [line, "\n"]));
+            text.push_str("   … the rest of it is above\n");
+        }
+        _ => text.push_str(&causes),
     }
     let hint = match failure.hint_text() {
         Some(hint) => hint,

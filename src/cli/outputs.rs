@@ -4,6 +4,7 @@
 //! it for this one's.
 
 use std::fmt::Write as _;
+use std::io::Write as _;
 use std::path::{Path, PathBuf};
 
 use clap::Args;
@@ -152,10 +153,43 @@ pub(super) async fn reported(
         result
     });
     let result = result.await;
-    let written = write(outputs, verb, &ran, &watched.witness.account(), &result);
+    let account = watched.witness.account();
+    let written = write(outputs, verb, &ran, &account, &result);
+    let quiet = session::progress(common) == report::Progress::None;
     // That the run failed weighs more than that nobody can read of it.
-    let released = result?;
+    let released = result.map_err(|failure| if quiet { failure } else { last_words(&account, failure) })?;
+    if !quiet && !released.plan.is_empty() {
+        say(&ending(&account, false));
+    }
     written.map(|()| released)
+}
+
+fn ending(account: &Account, failed: bool) -> Vec<String> {
+    // Without a record nothing was begun, and whatever is said elsewhere is all there is to say.
+    let (Some(plan), Some(record)) = (&account.plan, &account.record) else { return Vec::new() };
+    report::ending(plan, Some(record), failed, account.kept)
+}
+
+fn say(lines: &[String]) {
+    let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+    // Where stderr is gone there is nobody left to tell.
+    let _ = std::io::stderr().write_all(session::mask().apply(&text).as_bytes());
+}
+
+/// Says what is live before the failure is printed, and sees to it that both are few lines together: what is longer comes first.
+fn last_words(account: &Account, failure: Failure) -> Failure {
+    let lines = ending(account, true);
+    let text = super::failure_text(&failure, false);
+    let length = text.lines().count();
+    // The hint, or the list of hints, is never cut.
+    let rest = length - failure.causes().iter().map(|cause| cause.lines().count()).sum::<usize>();
+    if lines.is_empty() || lines.len() + length <= report::LAST_LINES {
+        say(&lines);
+        return failure;
+    }
+    say(&text.lines().map(str::to_owned).collect::<Vec<_>>());
+    say(&lines);
+    failure.brief(report::LAST_LINES.saturating_sub(lines.len() + rest + 1).max(1))
 }
 
 /// A run whose files are to be written.

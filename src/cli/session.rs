@@ -10,7 +10,7 @@ use crate::config::{self, Given};
 use crate::event::{self, Events};
 use crate::local;
 use crate::model::{Exit, Failure, Mask, UnitName, sensitive};
-use crate::release::{Hold, Origin, Request, Stop, Witness};
+use crate::release::{Hold, Request, Stop, Witness};
 use crate::report::{self, Reporter};
 use crate::site::observe::Look;
 
@@ -19,7 +19,7 @@ use super::arguments::{Common, Format, OnAbort, Progress};
 /// Reads the configuration and says how AWS is reached; with `--local`, starts or finds the local cloud.
 pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events) -> Result<Request, Failure> {
     let given = given(common, None);
-    let origin = origin(&given.variables);
+    let origin = super::ci::origin(&given.variables);
     let mut project = config::load(&given)?;
     super::prebuilt::take(&mut project, &common.prebuilt, units)?;
     let mut access = Access {
@@ -51,9 +51,8 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
 
 /// The configuration as the command line gives it, of another environment if one is named.
 pub(super) fn given(common: &Common, environment: Option<&str>) -> Given {
-    let variables = std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect();
     let environment = environment.map(str::to_owned).or_else(|| common.env.clone());
-    Given { file: common.config.clone(), environment, variables, registry: None }
+    Given { file: common.config.clone(), environment, variables: variables(), registry: None }
 }
 
 /// The same as `request`, of another environment, which is only read.
@@ -75,27 +74,19 @@ pub(super) fn request_in(
     Ok(Request { project, access, units: Vec::new(), ..request.clone() })
 }
 
-/// Where this runs, for the record: what CodeBuild, Jenkins, GitHub and GitLab say of the build, else whose machine it is.
-///
-/// <https://docs.aws.amazon.com/codebuild/latest/userguide/build-env-ref-env-vars.html>,
-/// <https://www.jenkins.io/doc/book/pipeline/jenkinsfile/#using-environment-variables>
-fn origin(variables: &BTreeMap<String, String>) -> Origin {
-    let known = |name: &str| variables.get(name).filter(|value| !value.is_empty()).cloned();
-    let github =
-        || Some(format!("{}/{}/actions/runs/{}", known("GITHUB_SERVER_URL")?, known("GITHUB_REPOSITORY")?, known("GITHUB_RUN_ID")?));
-    let build = ["CODEBUILD_BUILD_URL", "CODEBUILD_BUILD_ARN", "BUILD_URL", "CI_JOB_URL"].into_iter().find_map(known).or_else(github);
-    let machine = || {
-        let host = rustix::system::uname().nodename().to_string_lossy().into_owned();
-        known("USER").map_or_else(|| host.clone(), |user| format!("{user}@{host}"))
-    };
-    // A pipeline gives its execution's id to a build only as a variable of a name that somebody chose; these are the usual ones.
-    let execution = ["CODEPIPELINE_EXECUTION_ID", "PIPELINE_EXECUTION_ID"].into_iter().find_map(known);
-    let pipeline = known("CODEBUILD_INITIATOR").filter(|initiator| initiator.starts_with("codepipeline/"));
-    let pipeline = match (pipeline, execution) {
-        (Some(pipeline), Some(execution)) => Some(format!("{pipeline} {execution}")),
-        (pipeline, execution) => pipeline.or(execution),
-    };
-    Origin { at: build.unwrap_or_else(machine), pipeline }
+/// The variables of this process that are text.
+pub(super) fn variables() -> BTreeMap<String, String> {
+    std::env::vars_os().filter_map(|(key, value)| Some((key.into_string().ok()?, value.into_string().ok()?))).collect()
+}
+
+/// How progress is shown here.
+pub(super) fn progress(common: &Common) -> report::Progress {
+    match common.progress {
+        Progress::Auto if super::lively_terminal() => report::Progress::Live,
+        Progress::Auto | Progress::Line => report::Progress::Line,
+        Progress::Live => report::Progress::Live,
+        Progress::None => report::Progress::None,
+    }
 }
 
 /// Runs `work` with its events reported and its signals heard.
@@ -104,13 +95,9 @@ pub(super) async fn with_reporter<T>(
     json: bool,
     work: impl AsyncFnOnce(&Events, &Stop) -> Result<T, Failure>,
 ) -> Result<T, Failure> {
-    let progress = match common.progress {
-        Progress::Auto if super::lively_terminal() => report::Progress::Live,
-        Progress::Auto | Progress::Line => report::Progress::Line,
-        Progress::Live => report::Progress::Live,
-        Progress::None => report::Progress::None,
-    };
-    let reporter = Reporter { progress, json: json && common.format == Format::Json, color: common.color.stderr() };
+    let progress = progress(common);
+    let system = super::ci::system(&variables());
+    let reporter = Reporter { progress, json: json && common.format == Format::Json, color: common.color.stderr(), system };
     let (events, stream) = event::channel(mask());
     let listener = tokio::spawn(report::listen(stream, reporter));
     let stop = signals()?;

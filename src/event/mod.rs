@@ -154,6 +154,9 @@ pub struct Why {
     /// What to do next.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hint: Option<String>,
+    /// The exit code that it stands for.
+    #[serde(default)]
+    pub exit: u8,
 }
 
 /// So many progress events may wait; more are dropped, so that a slow terminal costs no memory.
@@ -253,7 +256,12 @@ impl Events {
     #[must_use]
     pub fn why(&self, failure: &Failure) -> Why {
         let causes = failure.causes().iter().map(|cause| self.mask.apply(cause)).collect();
-        Why { what: self.mask.apply(&failure.to_string()), causes, hint: failure.hint_text().map(|hint| self.mask.apply(hint)) }
+        Why {
+            what: self.mask.apply(&failure.to_string()),
+            causes,
+            hint: failure.hint_text().map(|hint| self.mask.apply(hint)),
+            exit: failure.exit().code(),
+        }
     }
 
     /// `text` as it may be shown.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::event::{Outcome, StepRan};
-use crate::model::{Commit, ImageUri, Promoted, ReleaseId, Sha256, Stage, UnitName};
+use crate::model::{CiSystem, Commit, ImageUri, Promoted, ReleaseId, Sha256, Stage, UnitName};
 
 /// The format of both; a reader refuses what it does not know.
 pub(super) const FORMAT: u32 = 1;
@@ -147,6 +147,12 @@ pub struct Run {
     /// The pipeline's execution, if one is known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pipeline: Option<String>,
+    /// The system that ran it, if one did.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub system: Option<CiSystem>,
+    /// Where in that system people can look: `build`, `pipeline`, `log`, `commit`, `change`.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub links: BTreeMap<String, String>,
     /// Its stages.
     pub stages: Vec<Stage>,
     /// When it started.

@@ -71,12 +71,13 @@ pub struct Failure {
     what: String,
     cause: Option<Box<dyn Error + Send + Sync>>,
     hint: Option<String>,
+    brief: Option<usize>,
 }
 
 impl Failure {
     /// A failure of the operation `what` ("site `web`: build failed"), to be answered with `exit`.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), cause: None, hint: None }
+        Self { exit, what: what.into(), cause: None, hint: None, brief: None }
     }
 
     /// Keeps the cause, which is printed below the operation.
@@ -91,6 +92,19 @@ impl Failure {
     pub fn hint(mut self, hint: impl Into<String>) -> Self {
         self.hint = Some(hint.into());
         self
+    }
+
+    /// Its causes have been said in full already: only so many lines of them are repeated.
+    #[must_use]
+    pub fn brief(mut self, lines: usize) -> Self {
+        self.brief = Some(lines);
+        self
+    }
+
+    /// How many lines of its causes are still worth printing, if not all.
+    #[must_use]
+    pub fn lines_left(&self) -> Option<usize> {
+        self.brief
     }
 
     /// The exit code's meaning.

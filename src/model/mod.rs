@@ -4,6 +4,7 @@
 
 mod answer;
 mod build;
+mod ci;
 mod digest;
 mod failure;
 mod image;
@@ -14,6 +15,7 @@ pub mod yaml;
 
 pub use answer::{Finding, Status, UnitStatus, Verification};
 pub use build::{Authority, BaseImage, BuildSecret, ImageTag, SecretFrom};
+pub use ci::CiSystem;
 pub use digest::{ImageDigest, Sha256};
 pub use failure::{Exit, Failure, Refusal};
 pub use image::{ImageRef, ImageUri};

@@ -27,6 +27,7 @@ mod stages;
 mod status;
 mod witness;
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 
 use tokio::sync::watch;
@@ -35,7 +36,7 @@ use crate::aws::Access;
 use crate::config::Project;
 use crate::event::Events;
 use crate::journal::Record;
-use crate::model::{Exit, Failure, ReleaseId, Stage, Status, UnitName, Verification};
+use crate::model::{CiSystem, Exit, Failure, ReleaseId, Stage, Status, UnitName, Verification};
 use crate::plan::Plan;
 use crate::site::observe::Look;
 
@@ -74,6 +75,10 @@ pub struct Origin {
     pub at: String,
     /// The pipeline's execution, if one is known.
     pub pipeline: Option<String>,
+    /// The system that runs it, if one does.
+    pub system: Option<CiSystem>,
+    /// Where in that system people can look: `build`, `pipeline`, `log`, `commit`, `change`.
+    pub links: BTreeMap<String, String>,
 }
 
 /// What a release came to.

@@ -155,6 +155,8 @@ async fn recorded(
         by: world.caller.clone().unwrap_or_default(),
         at: request.origin.at.clone(),
         pipeline: request.origin.pipeline.clone(),
+        system: request.origin.system,
+        links: request.origin.links.clone(),
         stages: plan.stages.clone(),
         started: OffsetDateTime::now_utc(),
         ended: None,

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use crate::config::{Config, Image};
+use crate::config::{Config, Image, State};
 use crate::journal::Record;
 use crate::model::{ImageRef, ImageUri, UnitName};
 use crate::plan::Plan;
@@ -19,6 +19,8 @@ pub struct Account {
     pub plan: Option<Plan>,
     /// What was done; none if there was nothing to do, or the run ended before.
     pub record: Option<Record>,
+    /// Is a state kept?
+    pub kept: bool,
     /// The units of the plan, as others may want to go on with them.
     pub units: Units,
 }
@@ -57,6 +59,7 @@ impl Witness {
     pub(super) fn planned(&self, config: &Config, plan: &Plan) {
         let mut account = self.lock();
         account.units = units(config, plan, account.record.as_ref());
+        account.kept = config.state != State::None;
         account.plan = Some(plan.clone());
     }
 

@@ -5,6 +5,9 @@ use std::io::{self, Write};
 use std::time::{Duration, Instant};
 
 use crate::event::{Event, Outcome, Step};
+use crate::model::CiSystem;
+
+use super::group::Groups;
 
 /// A log in which nothing stands for so long looks dead: CI systems and people stop such runs.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(20);
@@ -13,6 +16,8 @@ pub(super) struct Line {
     color: bool,
     last: Instant,
     running: HashMap<Step, Running>,
+    groups: Groups,
+    started: Instant,
 }
 
 struct Running {
@@ -21,8 +26,9 @@ struct Running {
 }
 
 impl Line {
-    pub(super) fn new(color: bool) -> Self {
-        Self { color, last: Instant::now(), running: HashMap::new() }
+    pub(super) fn new(color: bool, system: Option<CiSystem>) -> Self {
+        let now = Instant::now();
+        Self { color, last: now, running: HashMap::new(), groups: Groups::of(system), started: now }
     }
 
     pub(super) fn event(&mut self, event: &Event, out: &mut impl Write) -> io::Result<()> {
@@ -40,19 +46,34 @@ impl Line {
             Event::StepFinished { step, .. } => drop(self.running.remove(step)),
             _ => {}
         }
+        match event {
+            Event::ReleaseStarted { .. } | Event::StageFinished { .. } => self.groups.close(out)?,
+            _ => {}
+        }
         if let Some(text) = text(event, self.color) {
             self.last = Instant::now();
+            if let Event::StepFinished { step, .. } | Event::Output { step, .. } = event {
+                self.groups.open(step.stage, out)?;
+            }
             writeln!(out, "{text}")?;
         }
         Ok(())
     }
 
+    /// Closes what is open.
+    pub(super) fn end(&mut self, out: &mut impl Write) -> io::Result<()> {
+        self.groups.close(out)
+    }
+
     /// Says what is running, if nothing has been said for a while.
     pub(super) fn beat(&mut self, out: &mut impl Write) -> io::Result<()> {
-        if self.last.elapsed() < HEARTBEAT || self.running.is_empty() {
+        if self.last.elapsed() < HEARTBEAT {
             return Ok(());
         }
         self.last = Instant::now();
+        if self.running.is_empty() {
+            writeln!(out, "{:<10}  … {} s", "windlass", self.started.elapsed().as_secs())?;
+        }
         for (step, running) in &self.running {
             let progress = running.progress.map_or(String::new(), |progress| format!(", {}", amount(progress)));
             writeln!(out, "{}… {} s{progress}", prefix(step), running.since.elapsed().as_secs())?;
@@ -128,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_step_is_one_line_when_it_ends_and_a_sign_of_life_before() {
-        let mut line = Line::new(false);
+        let mut line = Line::new(false, None);
         let mut out = Vec::new();
         let step = Step::of(Stage::Assets, "web", "upload");
         line.event(&Event::StepStarted { step: step.clone() }, &mut out).unwrap();

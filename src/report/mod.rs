@@ -3,17 +3,23 @@
 //! Narration goes to stderr, data to stdout. A stream that cannot be written to is remembered and drained to its end: a full
 //! disk or a closed pipe never stops a release. Deliberately absent: any effect on what is reported.
 
+mod ending;
+mod group;
 mod history;
 mod junit;
 mod line;
 mod live;
 mod plan;
 mod status;
+mod units;
 
 use std::io::{self, Write};
 
 use crate::event::{Event, Stream};
+use crate::model::CiSystem;
 
+pub use ending::{LAST_LINES, ending};
+pub use group::annotation;
 pub use history::history_text;
 pub use junit::{TestCase, TestFailure, first_line, junit, step_cases};
 pub use plan::text as plan_text;
@@ -39,6 +45,8 @@ pub struct Reporter {
     pub json: bool,
     /// May colours be used? They never carry meaning alone.
     pub color: bool,
+    /// The system that keeps the log, if one does: some fold parts of it.
+    pub system: Option<CiSystem>,
 }
 
 /// Reports events until the last sender is gone.
@@ -48,7 +56,7 @@ pub struct Reporter {
 pub async fn listen(mut stream: Stream, reporter: Reporter) -> io::Result<()> {
     let mut narrator = match reporter.progress {
         Progress::Live => Narrator::Live(live::Live::new(reporter.color)),
-        Progress::Line => Narrator::Line(line::Line::new(reporter.color)),
+        Progress::Line => Narrator::Line(line::Line::new(reporter.color, reporter.system)),
         Progress::None => Narrator::None,
     };
     let mut first_error = None;
@@ -64,7 +72,7 @@ pub async fn listen(mut stream: Stream, reporter: Reporter) -> io::Result<()> {
             _ = heartbeat.tick() => first_error = first_error.or(narrator.beat().err()),
         }
     }
-    narrator.end();
+    first_error = first_error.or(narrator.end().err());
     first_error.map_or(Ok(()), Err)
 }
 
@@ -90,9 +98,14 @@ impl Narrator {
         }
     }
 
-    fn end(&self) {
-        if let Self::Live(live) = self {
-            live.end();
+    fn end(&mut self) -> io::Result<()> {
+        match self {
+            Self::Live(live) => {
+                live.end();
+                Ok(())
+            }
+            Self::Line(line) => line.end(&mut io::stderr().lock()),
+            Self::None => Ok(()),
         }
     }
 }

@@ -15,6 +15,8 @@ mod buildspec_lint;
 #[cfg(test)]
 mod buildspec_state;
 #[cfg(test)]
+mod ci;
+#[cfg(test)]
 mod cli;
 #[cfg(test)]
 mod django;

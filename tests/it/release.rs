@@ -45,6 +45,11 @@ async fn the_stages_come_in_their_order_and_a_second_release_writes_nothing() {
     publish     web publish: 2 files ([time])
     publish     [distribution] invalidate: / /about/ /about/index.html /index.html (invalidation [id]) ([time])
     publish     web check: https://[domain]/ and 1 files that it names ([time])
+    live        main  applied items.0001_initial; before: no recorded migration
+    live        api   release-order:2 (28d9962b9d2a); before: release-order:1 (afeff058809d)
+    live        web   release [release] (4 files, 177 B); before: no recorded release
+    took        [time]
+    next        `windlass rollback` goes back to what was live before
     ");
     let writes = shop.proxy.writes();
     let at = |wanted: &str| {

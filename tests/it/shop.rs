@@ -242,6 +242,7 @@ impl Shop {
             (r"\b[0-9a-f]{40}\b", "[commit]"),
             (r"commit [0-9a-f]{7,12}\b", "commit [commit]"),
             (r"\((\d+ min )?\d+(\.\d)? (ms|s)\)", "([time])"),
+            (r"took  +[^\n]*", "took        [time]"),
             (r"invalidation I\w+", "invalidation [id]"),
             (r"sha256:[0-9a-f]{6,64}", "sha256:[digest]"),
             (r"ctx-[0-9a-f]{24}(-[0-9a-f]{12})?", "ctx-[context]"),

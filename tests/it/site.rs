@@ -31,6 +31,9 @@ async fn a_first_release_uploads_what_pages_name_before_the_pages() {
     publish     web publish: 2 files ([time])
     publish     [distribution] invalidate: / /about/ /about/index.html /index.html (invalidation [id]) ([time])
     publish     web check: https://[domain]/ and 1 files that it names ([time])
+    live        web  release [release] (4 files, 177 B); before: no recorded release
+    took        [time]
+    next        `windlass rollback` goes back to what was live before
     ");
 }
 

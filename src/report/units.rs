@@ -1,0 +1,134 @@
+//! What a run has made of each unit: what was live before, and what is live now, as far as it is known.
+
+use crate::event::{Outcome, StepRan};
+use crate::journal::Record;
+use crate::model::{Exit, ImageRef, Stage, UnitKind, UnitName};
+use crate::plan::Plan;
+use crate::service::plan::Action;
+
+use super::{bytes, count};
+
+/// What became of a unit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum State {
+    /// It failed in between: what is live has to be looked at.
+    Unsure,
+    /// It is new.
+    Changed,
+    /// It was to be changed, and is not yet.
+    Waiting,
+    /// There was nothing to change.
+    Unchanged,
+}
+
+/// One unit before and after a run.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) struct UnitChange {
+    pub(super) kind: UnitKind,
+    pub(super) name: UnitName,
+    /// What was live.
+    pub(super) before: String,
+    /// What is, or was to be.
+    pub(super) after: String,
+    pub(super) state: State,
+}
+
+impl UnitChange {
+    /// What is live, in a line.
+    pub(super) fn text(&self) -> String {
+        match self.state {
+            State::Changed => format!("{}; before: {}", self.after, self.before),
+            State::Unchanged => format!("{}, unchanged", self.before),
+            State::Waiting => format!("{}, still", self.before),
+            State::Unsure if self.kind == UnitKind::Migration => {
+                format!("its migration failed: the schema may have changed in part; before: {}", self.before)
+            }
+            State::Unsure => format!("{} or {}: `windlass status` says", self.before, self.after),
+        }
+    }
+}
+
+/// The units of a plan, in the order of the stages. `record` is missing where nothing was begun, or no plan kept.
+pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
+    let steps: &[StepRan] = record.map_or(&[], |record| &record.steps);
+    let last = |name: &UnitName, stage: Stage, actions: &[&str]| {
+        let own = |step: &&StepRan| step.stage == Some(stage) && step.unit == name.as_str() && actions.contains(&step.action.as_str());
+        steps.iter().rev().find(own)
+    };
+    let mut changes = Vec::new();
+    for (name, migration) in &plan.migrations {
+        let before = record.and_then(|record| record.before.migrations.get(name));
+        let before = before.map_or("no recorded migration".to_owned(), |live| format!("migrated with {}", live.image.digest.short()));
+        let ran = last(name, Stage::Migrations, &["migrate"]);
+        let (state, after) = match ran.map(|step| (step.outcome, step)) {
+            _ if migration.applied => (State::Unchanged, before.clone()),
+            Some((Outcome::Failed, step)) => (State::Unsure, super::first_line(&step.detail).to_owned()),
+            Some((_, step)) => (State::Changed, super::first_line(&step.detail).to_owned()),
+            None => (State::Waiting, image_of(&migration.image)),
+        };
+        changes.push(UnitChange { kind: UnitKind::Migration, name: name.clone(), before, after, state });
+    }
+    for (name, service) in &plan.services {
+        let before = format!("{} ({})", revision(&service.from), short(&service.from_image));
+        let now = record.and_then(|record| record.after.services.get(name));
+        let now = now.filter(|live| record.is_some_and(|record| live.release == record.release));
+        let planned = match &service.action {
+            Action::Return(to) => format!("{} ({})", revision(to), image_of(&service.image)),
+            _ => image_of(&service.image),
+        };
+        let rolled = now.map_or(planned.clone(), |live| format!("{} ({})", revision(&live.revision), live.image.digest.short()));
+        let back = last(name, Stage::Services, &["roll back"]).map(|step| step.outcome);
+        let rolled_back = |step: &StepRan| step.why.as_ref().is_some_and(|why| why.exit == Exit::RolledBack.code());
+        let state = match (last(name, Stage::Services, &["roll"]), back) {
+            _ if service.action == Action::Nothing => State::Unchanged,
+            (_, Some(Outcome::Failed)) => State::Unsure,
+            (Some(step), None) if step.outcome != Outcome::Failed => State::Changed,
+            (Some(step), None) if !rolled_back(step) => State::Unsure,
+            // A run that was told to end leaves to ECS what is under way.
+            (None, None) if record.is_some_and(left_midway) => State::Unsure,
+            _ => State::Waiting,
+        };
+        let after = if state == State::Changed { rolled } else { planned };
+        changes.push(UnitChange { kind: UnitKind::Service, name: name.clone(), before, after, state });
+    }
+    for (name, site) in &plan.sites {
+        let before = record.and_then(|record| record.before.sites.get(name));
+        let before = before.map_or("no recorded release".to_owned(), |live| format!("release {}", live.release));
+        let total: u64 = site.manifest.files.values().map(|file| file.size).sum();
+        let size = format!("{}, {}", count(site.manifest.files.len(), "file"), bytes(total));
+        let after = record.map_or(size.clone(), |record| format!("release {} ({size})", record.release));
+        let published = last(name, Stage::Publish, &["publish"]).map(|step| step.outcome);
+        let state = match published {
+            _ if site.is_empty() => State::Unchanged,
+            Some(Outcome::Failed) => State::Unsure,
+            Some(_) => State::Changed,
+            None => State::Waiting,
+        };
+        let before = if state == State::Unchanged && record.is_none() { size } else { before };
+        changes.push(UnitChange { kind: UnitKind::Site, name: name.clone(), before, after, state });
+    }
+    changes
+}
+
+/// Was it told to end, or did it lose the lock, while services rolled?
+fn left_midway(record: &Record) -> bool {
+    let exits = [Exit::Interrupted, Exit::Terminated, Exit::LeaseLost].map(Exit::code);
+    let exit = record.runs.last().and_then(|run| run.exit);
+    let stage = record.stages.get(&Stage::Services).map(|ran| ran.outcome);
+    stage == Some(Outcome::Failed) && exit.is_some_and(|exit| exits.contains(&exit))
+}
+
+fn image_of(image: &ImageRef) -> String {
+    match image {
+        ImageRef::Known(uri) => uri.digest.short(),
+        ImageRef::FromStep(_) => "an image that was still to be built".to_owned(),
+    }
+}
+
+fn revision(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
+}
+
+fn short(image: &str) -> String {
+    image.parse::<crate::model::ImageUri>().map_or_else(|_| image.to_owned(), |uri| uri.digest.short())
+}
