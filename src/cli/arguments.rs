@@ -242,6 +242,11 @@ pub(super) struct Policy {
 
 #[derive(Debug, Args)]
 pub(super) struct History {
+    /// One release alone, by its id, with its steps
+    pub(super) release: Option<ReleaseId>,
+    /// Write its page: one file of HTML with what went live, what was done, and why it failed
+    #[arg(long, value_name = "FILE", requires = "release")]
+    pub(super) report: Option<PathBuf>,
     /// How many releases, from the newest on
     #[arg(long, value_name = "NUMBER", default_value_t = 20)]
     pub(super) limit: usize,

@@ -11,8 +11,8 @@ use clap::Args;
 use serde_json::json;
 
 use crate::config::Config;
-use crate::event::{Events, StepRan};
-use crate::model::{Exit, Failure, UnitName};
+use crate::event::{Events, StepRan, Why};
+use crate::model::{Exit, Failure, Mask, UnitName};
 use crate::release::{Account, Hold, Released, Request, ServiceImage, Stop, Witness};
 use crate::report::{self, TestCase, TestFailure};
 
@@ -26,6 +26,9 @@ pub(super) struct Outputs {
     /// Write a `JUnit` file with a test case for each step
     #[arg(long, value_name = "FILE")]
     pub(super) junit: Option<PathBuf>,
+    /// Write a page for people: one file of HTML with what went live, what was done, and why it failed
+    #[arg(long, value_name = "FILE")]
+    pub(super) report: Option<PathBuf>,
     /// Write what a later step needs as NAME='value' lines, to be sourced by a shell: `RELEASE_ID`, images, URLs
     #[arg(long, value_name = "FILE")]
     pub(super) export: Option<PathBuf>,
@@ -67,7 +70,7 @@ impl Outputs {
     }
 
     fn paths(&self) -> Result<Vec<PathBuf>, Failure> {
-        let mut paths: Vec<PathBuf> = [&self.junit, &self.export, &self.result].into_iter().flatten().cloned().collect();
+        let mut paths: Vec<PathBuf> = [&self.junit, &self.report, &self.export, &self.result].into_iter().flatten().cloned().collect();
         for files in [&self.image_definitions, &self.image_detail] {
             paths.extend(Self::image_files(files)?.into_iter().map(|file| file.path));
         }
@@ -219,6 +222,11 @@ fn write(outputs: &Outputs, verb: &str, ran: &[StepRan], account: &Account, resu
     if let Some(path) = &outputs.junit {
         write(path, report::junit("windlass", &cases(verb, ran, result)))?;
     }
+    if let Some(path) = &outputs.report {
+        let failure = result.as_ref().err().map(|failure| why(failure, &mask));
+        let (record, plan) = (account.record.as_ref(), account.plan.as_ref());
+        write(path, report::page(&report::Page { verb, record, plan, steps: ran, failure: failure.as_ref() }))?;
+    }
     if let Some(path) = &outputs.export {
         write(path, export(account, result))?;
     }
@@ -241,6 +249,12 @@ fn write(outputs: &Outputs, verb: &str, ran: &[StepRan], account: &Account, resu
         }
     }
     Ok(())
+}
+
+fn why(failure: &Failure, mask: &Mask) -> Why {
+    let causes = failure.causes().iter().map(|cause| mask.apply(cause)).collect();
+    let hint = failure.hint_text().map(|hint| mask.apply(hint));
+    Why { what: mask.apply(&failure.to_string()), causes, hint, exit: failure.exit().code() }
 }
 
 /// The release that others go on with; `none` if there is none, as a variable of a pipeline cannot be empty.

@@ -226,6 +226,14 @@ pub async fn history(request: &Request, limit: usize, events: &Events) -> Result
     history::history(request, limit, events).await
 }
 
+/// One release's record, and its plan if that is kept.
+///
+/// # Errors
+/// AWS cannot be reached or refuses; no state is kept; there is no such release.
+pub async fn recorded(request: &Request, id: &ReleaseId, events: &Events) -> Result<(Record, Option<Plan>), Failure> {
+    history::recorded(request, id, events).await
+}
+
 /// Says what is live.
 ///
 /// # Errors

@@ -22,6 +22,36 @@ pub fn history_text(records: &[Record]) -> String {
     out
 }
 
+/// One release with its steps, stage by stage, and what failed of it.
+#[must_use]
+pub fn release_text(record: &Record) -> String {
+    let mut out = String::new();
+    // Writing to a String cannot fail.
+    let _ = write(record, &mut out);
+    for (name, url) in record.runs.last().iter().flat_map(|run| &run.links) {
+        let _ = writeln!(out, "    {name}: {url}");
+    }
+    for step in &record.steps {
+        let stage = step.stage.map_or("prepare", crate::model::Stage::name);
+        let failed = if step.outcome == Outcome::Failed { "FAILED " } else { "" };
+        let _ = writeln!(
+            out,
+            "  {stage:<10}  {} {}: {failed}{} ({})",
+            step.unit,
+            step.action,
+            super::first_line(&step.detail),
+            super::seconds(step.seconds)
+        );
+        if let Some(hint) = step.why.as_ref().and_then(|why| why.hint.as_ref()) {
+            let _ = writeln!(out, "    hint: {hint}");
+        }
+        for line in &step.log {
+            let _ = writeln!(out, "    | {}", super::line::without_control(line));
+        }
+    }
+    out
+}
+
 fn write(record: &Record, out: &mut String) -> std::fmt::Result {
     let commit = record.commit.as_ref().map_or("no commit".to_owned(), |commit| format!("commit {}", commit.short()));
     let dirty = if record.dirty { " with changes" } else { "" };

@@ -9,6 +9,8 @@ mod history;
 mod junit;
 mod line;
 mod live;
+mod page;
+mod page_live;
 mod plan;
 mod status;
 mod units;
@@ -20,8 +22,9 @@ use crate::model::CiSystem;
 
 pub use ending::{LAST_LINES, ending};
 pub use group::annotation;
-pub use history::history_text;
+pub use history::{history_text, release_text};
 pub use junit::{TestCase, TestFailure, first_line, junit, step_cases};
+pub use page::{Page, page};
 pub use plan::text as plan_text;
 pub use status::{status_text, verification_text};
 

@@ -62,9 +62,9 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
         let ran = last(name, Stage::Migrations, &["migrate"]);
         let (state, after) = match ran.map(|step| (step.outcome, step)) {
             _ if migration.applied => (State::Unchanged, before.clone()),
-            Some((Outcome::Failed, step)) => (State::Unsure, super::first_line(&step.detail).to_owned()),
+            Some((Outcome::Failed, _)) => (State::Unsure, format!("migrated with {}", image_of(&migration.image))),
             Some((_, step)) => (State::Changed, super::first_line(&step.detail).to_owned()),
-            None => (State::Waiting, image_of(&migration.image)),
+            None => (State::Waiting, format!("migrated with {}", image_of(&migration.image))),
         };
         changes.push(UnitChange { kind: UnitKind::Migration, name: name.clone(), before, after, state });
     }

@@ -51,6 +51,8 @@ mod query;
 #[cfg(test)]
 mod release;
 #[cfg(test)]
+mod report_page;
+#[cfg(test)]
 mod rollback;
 #[cfg(test)]
 mod rollouts;
