@@ -105,11 +105,6 @@ fn react_and_django_with_static_files_in_the_image() {
 }
 
 #[test]
-fn nine_services_and_a_site() {
-    recognised("nine-services", &["--environment", "staging=111111111111/us-east-1", "--environment", "production=222222222222/us-east-1"]);
-}
-
-#[test]
 fn nest_and_prisma_and_vite_in_a_pnpm_workspace() {
     recognised("nest-prisma-pnpm", &[]);
 }

@@ -29,6 +29,8 @@ mod images;
 #[cfg(test)]
 mod init;
 #[cfg(test)]
+mod init_engine;
+#[cfg(test)]
 mod lock;
 #[cfg(test)]
 mod migration;
@@ -70,6 +72,8 @@ mod site;
 mod site_build;
 #[cfg(test)]
 mod site_faults;
+#[cfg(test)]
+mod smart360;
 #[cfg(test)]
 mod stages;
 #[cfg(test)]

@@ -54,7 +54,7 @@ fn dockerfile(recipe: &Recipe) -> String {
     }
     match recipe.user {
         Some(user) => lines.push(format!("USER {user}")),
-        None => lines.extend(["RUN useradd --system --no-create-home --uid 10001 app".to_owned(), "USER app".to_owned()]),
+        None => lines.extend(["RUN useradd --system --create-home --uid 10001 app".to_owned(), "USER app".to_owned()]),
     }
     lines.push(format!("EXPOSE {}", recipe.port));
     lines.push(format!("CMD {}", serde_json::json!(recipe.command)));
