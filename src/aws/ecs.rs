@@ -157,19 +157,29 @@ impl Aws {
 
     /// Tells a service to run a task definition, and gives the service as it is then, with the deployment that this began. Nothing else
     /// of the service is named, least of all its desired count, which belongs to auto scaling. A service that runs this task definition
-    /// already begins none unless `force` is set.
+    /// already begins none unless `force` is set. With `tasks` its desired count is set too: for a service that was stopped.
     ///
     /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_UpdateService.html>
     ///
     /// # Errors
     /// No such cluster or service ([`AwsError::is_not_found`]); it is not active; not allowed (`iam:PassRole` for the task's roles
     /// included).
-    pub async fn roll_service(&self, cluster: &str, name: &str, task_definition: &str, force: bool) -> Result<Service, AwsError> {
+    pub async fn roll_service(
+        &self,
+        cluster: &str,
+        name: &str,
+        task_definition: &str,
+        force: bool,
+        tasks: Option<i32>,
+    ) -> Result<Service, AwsError> {
         const OPERATION: &str = "ecs:UpdateService";
         let resource = format!("{cluster}/{name}");
         let mut body = json!({"cluster": cluster, "service": name, "taskDefinition": task_definition});
         if force {
             body["forceNewDeployment"] = Value::Bool(true);
+        }
+        if let Some(tasks) = tasks {
+            body["desiredCount"] = Value::from(tasks);
         }
         let answer = self.ecs(OPERATION, &resource, &body, Patience::Usual).await?;
         answer.get("service").map(service).ok_or_else(|| AwsError::unexpected(OPERATION, resource, "the answer holds no service"))

@@ -15,6 +15,8 @@ pub struct Scaling {
     pub max: i32,
     /// How many policies change it.
     pub policies: usize,
+    /// Does it neither add nor remove tasks at present?
+    pub suspended: bool,
 }
 
 impl Aws {
@@ -34,6 +36,25 @@ impl Aws {
         let policies =
             self.json(Service::ApplicationAutoScaling, "application-autoscaling:DescribeScalingPolicies", &id, &question).await?;
         let policies = list(&policies, "ScalingPolicies").len();
-        Ok(Some(Scaling { min: count(target, "MinCapacity"), max: count(target, "MaxCapacity"), policies }))
+        let state = target.get("SuspendedState");
+        let is_off = |key: &str| state.and_then(|state| state.get(key)).and_then(serde_json::Value::as_bool).unwrap_or_default();
+        let suspended = is_off("DynamicScalingOutSuspended") && is_off("ScheduledScalingSuspended");
+        Ok(Some(Scaling { suspended, min: count(target, "MinCapacity"), max: count(target, "MaxCapacity"), policies }))
+    }
+    /// Suspends all scaling of an ECS service, or lets it go on. Its limits and policies stay.
+    ///
+    /// <https://docs.aws.amazon.com/autoscaling/application/userguide/application-auto-scaling-suspend-resume-scaling.html>
+    ///
+    /// # Errors
+    /// It is not scaled at all ([`AwsError::is_not_found`]); not allowed.
+    pub async fn suspend_scaling(&self, cluster: &str, service: &str, suspended: bool) -> Result<(), AwsError> {
+        let id = format!("service/{cluster}/{service}");
+        let state = json!({
+            "DynamicScalingInSuspended": suspended, "DynamicScalingOutSuspended": suspended, "ScheduledScalingSuspended": suspended,
+        });
+        let body = json!({
+            "ServiceNamespace": "ecs", "ResourceId": id, "ScalableDimension": "ecs:service:DesiredCount", "SuspendedState": state,
+        });
+        self.json(Service::ApplicationAutoScaling, "application-autoscaling:RegisterScalableTarget", &id, &body).await.map(drop)
     }
 }

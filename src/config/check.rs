@@ -178,8 +178,3 @@ pub(super) fn unknown<'a>(place: Place, what: &str, name: &UnitName, known: impl
     let problem = Problem::new(place, format!("there is no {what} `{name}`{near}"));
     problem.hint(format!("the file has: {}", if known.is_empty() { "none".to_owned() } else { known.join(", ") }))
 }
-
-/// What the configuration may say and this version does not do: refused with words, never passed over.
-pub(super) fn later(place: Place, what: &str, instead: &str) -> Problem {
-    Problem::new(place, format!("{what} is not supported by this version of windlass")).hint(instead)
-}

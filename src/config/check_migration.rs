@@ -2,9 +2,9 @@
 
 use crate::model::yaml::Node;
 
-use super::check::{later, place, unknown};
+use super::check::{place, unknown};
 use super::read::Problem;
-use super::{Config, Driver, Framework, Handler, Migration, Strategy};
+use super::{Config, Driver, Framework, Handler, Migration, State, Strategy};
 
 pub(super) fn migrations(config: &Config, file: &Node) -> Result<(), Problem> {
     for (name, migration) in &config.migrations {
@@ -13,6 +13,11 @@ pub(super) fn migrations(config: &Config, file: &Node) -> Result<(), Problem> {
             if !config.services.contains_key(service) {
                 return Err(unknown(at(key), "service", service, config.services.keys()));
             }
+        }
+        let same = |other: &Migration| migration.database.is_some() && other.database == migration.database;
+        if let Some((other, _)) = config.migrations.iter().find(|(other, one)| *other < name && same(one)) {
+            let problem = Problem::new(at("database"), format!("the migrations `{other}` and `{name}` are both of this database"));
+            return Err(problem.hint("make them one: services that share a database are listed under its `services`"));
         }
         let lambda = matches!(migration.driver, Driver::LambdaImage | Driver::LambdaZip);
         if lambda && migration.function.is_none() {
@@ -32,8 +37,9 @@ pub(super) fn migrations(config: &Config, file: &Node) -> Result<(), Problem> {
             let problem = Problem::new(at(""), format!("migration `{name}` is a `command`, and names none"));
             return Err(problem.hint("write `command`: a line for `sh`, or a list of words"));
         }
-        if migration.strategy == Strategy::Stop {
-            return Err(later(at("strategy"), "the strategy `stop`", "use `expand`: old and new code run on the grown schema"));
+        if migration.strategy == Strategy::Stop && config.state == State::None {
+            let problem = Problem::new(at("strategy"), format!("migration `{name}` stops services, and `state: none` remembers nothing"));
+            return Err(problem.hint("name a bucket under `state`: how many tasks a service had is written there before it is stopped"));
         }
     }
     Ok(())

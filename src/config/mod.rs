@@ -19,8 +19,8 @@ use crate::model::{Exit, Failure, Mask, sensitive};
 pub use image::{BuildImage, Image};
 pub use migration::{Driver, Framework, Handler, Migration, Strategy, Words};
 pub use types::{
-    Config, Environment, FromImage, HeaderRule, Keep, OnFailure, OnTimeout, Policy, Precompress, RiskyMigrations, Service, Site,
-    SiteSource, SourceMaps, schema,
+    Config, Environment, FromImage, HeaderRule, Keep, OnFailedMigration, OnFailure, OnTimeout, Policy, Precompress, RiskyMigrations,
+    Service, Site, SiteSource, SourceMaps, schema,
 };
 pub use words::{Bucket, Duration, Platform, State};
 

@@ -72,7 +72,7 @@ fn values_of_the_wrong_form_are_refused_where_they_stand() {
         ("bucket: shop-web", "bucket: shop-state", "public through its distribution"),
         (", bucket: shop-web", "", "the key `bucket` is missing here"),
         ("build: npm run build", "build: a, prebuilt: true", "needs one of `build`"),
-        ("driver: lambda-image", "driver: lambda-zip", "not supported by this version"),
+        ("driver: lambda-image", "driver: lambda-zip, image: a/b@sha256:1", "sha256"),
         ("app: shop\n", "app: shop\napp: shop\n", "`app` is here a second time"),
     ] {
         let said = refused(&SHOP.replace(from, to));

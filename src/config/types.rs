@@ -248,6 +248,8 @@ pub struct Policy {
     pub on_failure: OnFailure,
     /// What happens when a migration may break the code that runs.
     pub risky_migrations: RiskyMigrations,
+    /// What happens to services that `strategy: stop` has stopped when the migration fails before it has applied anything.
+    pub on_failed_migration: OnFailedMigration,
     /// What happens to a rollout that has run out of time.
     pub on_timeout: OnTimeout,
     /// So many services roll at once; all others wait.
@@ -257,6 +259,18 @@ pub struct Policy {
     /// last release's record names always stays.
     #[schemars(range(min = 1))]
     pub keep_revisions: Option<u32>,
+}
+
+/// What happens to services that were stopped when the migration fails before it has applied anything. Where something was applied,
+/// or nobody can tell, they stay stopped.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailedMigration {
+    /// They start again, as they were.
+    #[default]
+    Start,
+    /// They stay stopped.
+    Leave,
 }
 
 /// What happens to a rollout that has run out of time.

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::config::{Config, Driver, Image, Migration, Service, Site, State};
+use crate::config::{Config, Driver, Image, Migration, Service, Site, State, Strategy};
 use crate::model::Stage;
 
 /// An IAM policy.
@@ -99,7 +99,13 @@ fn state(config: &Config) -> Vec<Statement> {
     // Without `s3:ListBucket` S3 answers 403 for a key that is not there, and nobody could tell a first release.
     let bucket = [&["s3:ListBucket"][..], &EXPOSURE].concat();
     let buckets = [format!("arn:aws:s3:::{}", objects.trim_start_matches("arn:aws:s3:::").split('/').next().unwrap_or_default())];
-    vec![allow("State", &["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], [objects]), allow("StateBucket", &bucket, buckets)]
+    let mut all = vec![objects];
+    if !config.migrations.is_empty() {
+        // The leases of databases lie beside the applications that share them.
+        let parts: Vec<&str> = [prefix.as_str(), "databases", environment].into_iter().filter(|part| !part.is_empty()).collect();
+        all.push(format!("{}/{}/*", buckets[0], parts.join("/")));
+    }
+    vec![allow("State", &["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], all), allow("StateBucket", &bucket, buckets)]
 }
 
 fn sites(config: &Config, place: &Place, publish: bool, to: &mut Vec<Statement>) {
@@ -184,6 +190,22 @@ fn migrations(config: &Config, place: &Place, to: &mut Vec<Statement>) {
         to.push(allow("FunctionLogs", &["logs:GetLogEvents", "logs:FilterLogEvents"], [place.arn("logs", "log-group:*")]));
     }
     to.push(allow("MigrationFunctions", &action, on_lambda));
+    let stops = config.migrations.values().filter(|migration| migration.strategy == Strategy::Stop);
+    let stops: Vec<&Service> = stops
+        .flat_map(|migration| std::iter::once(&migration.from).chain(&migration.services))
+        .filter_map(|name| config.services.get(name))
+        .collect();
+    if !stops.is_empty() {
+        let arn = |service: &&Service| place.arn("ecs", &format!("service/{}/{}", cluster(service), service.service));
+        to.push(allow("StopServices", &["ecs:DescribeServices", "ecs:UpdateService"], stops.iter().map(arn)));
+        to.push(allow("StoppedTasks", &["ecs:ListTasks", "ecs:DescribeTasks"], ["*".to_owned()]));
+        let scaling = [
+            "application-autoscaling:DescribeScalableTargets",
+            "application-autoscaling:DescribeScalingPolicies",
+            "application-autoscaling:RegisterScalableTarget",
+        ];
+        to.push(allow("SuspendScaling", &scaling, ["*".to_owned()]));
+    }
     let services: Vec<&Service> = config
         .migrations
         .values()
@@ -292,7 +314,8 @@ mod tests {
     fn resources_are_those_of_the_configuration() {
         let all = policy(&config(), &Stage::ALL);
         let of = |sid: &str| all.statement.iter().find(|statement| statement.sid == sid).unwrap().resource.clone();
-        assert_eq!(of("State"), ["arn:aws:s3:::shop-state/windlass/shop/default/*"]);
+        let state = ["arn:aws:s3:::shop-state/windlass/databases/default/*", "arn:aws:s3:::shop-state/windlass/shop/default/*"];
+        assert_eq!(of("State"), state);
         assert_eq!(of("StateBucket"), ["arn:aws:s3:::shop-state"]);
         assert_eq!(of("Sites"), ["arn:aws:s3:::shop-web/docs/*"]);
         assert_eq!(of("Distributions"), ["arn:aws:cloudfront::*:distribution/E1"]);

@@ -37,6 +37,18 @@ struct Document {
     holder: Option<Holder>,
     /// The release that it was held for last.
     last: ReleaseId,
+    /// Who takes it again although it is held, and whose process may end without its being free: a database's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    owner: Option<String>,
+}
+
+/// How a lock is wanted.
+pub(super) struct Want<'a> {
+    pub(super) holder: &'a Holder,
+    pub(super) lease: Duration,
+    pub(super) unchanged: Option<&'a str>,
+    pub(super) guard: bool,
+    pub(super) owner: Option<&'a str>,
 }
 
 /// What came of an attempt to take a lock.
@@ -66,6 +78,17 @@ impl Held {
     #[must_use]
     pub fn is_late(&self) -> bool {
         self.renewed.is_some_and(|renewed| renewed > self.lease * 5 / 8)
+    }
+
+    /// Who holds it, since when, and where.
+    #[must_use]
+    pub fn who(&self) -> String {
+        let Holder { release, by, at, since, .. } = &self.holder;
+        let since = since.replace_nanosecond(0).unwrap_or(*since);
+        let since = since.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
+        let renewed = self.renewed.map_or(String::new(), |ago| format!(", renewed {} s ago", ago.as_secs()));
+        let by = if by.is_empty() { String::new() } else { format!("{by}, ") };
+        format!("{by}at {at}, holds it since {since} for release {release}{renewed}")
     }
 
     /// How long until anybody may take it, if it is not renewed.
@@ -141,14 +164,19 @@ impl Journal {
         unchanged: Option<&str>,
         guard: bool,
     ) -> Result<Attempt, JournalError> {
-        let key = self.key(name);
+        self.take(self.key(name), &Want { holder, lease, unchanged, guard, owner: None }).await
+    }
+
+    pub(super) async fn take(&self, key: String, want: &Want<'_>) -> Result<Attempt, JournalError> {
+        let Want { holder, lease, unchanged, guard, owner } = *want;
         loop {
             let found = self.aws.read_aged(&self.bucket, &key).await?;
             let (before, condition) = match &found {
                 None => (None, Condition::IfAbsent),
                 Some(found) => {
                     let document: Document = parse(&key, &found.body)?;
-                    if let Some(held) = held(&document, found, unchanged) {
+                    let is_own = owner.is_some() && document.owner.as_deref() == owner;
+                    if let Some(held) = held(&document, found, unchanged).filter(|_| !is_own) {
                         return Ok(Attempt::Held(held));
                     }
                     (Some(document), Condition::IfMatch(found.etag.clone()))
@@ -162,6 +190,7 @@ impl Journal {
                 lease_seconds: lease.as_secs(),
                 holder: Some(holder.clone()),
                 last: holder.release.clone(),
+                owner: owner.map(str::to_owned),
             };
             let start = Moment::now();
             if let Some(etag) = write(&self.aws, &self.bucket, &key, &document, &condition).await? {
@@ -180,7 +209,8 @@ fn held(document: &Document, found: &Aged, unchanged: Option<&str>) -> Option<He
     let holder = document.holder.clone()?;
     let lease = Duration::from_secs(document.lease_seconds);
     let expired = found.age.is_some_and(|age| age > lease + SECOND) || unchanged == Some(found.etag.as_str());
-    let dead = holder.process.as_ref().is_some_and(super::Process::has_ended);
+    // What an ended process has begun in a database goes on.
+    let dead = document.owner.is_none() && holder.process.as_ref().is_some_and(super::Process::has_ended);
     (!expired && !dead).then(|| Held { holder, renewed: found.age, lease, tag: found.etag.clone() })
 }
 
@@ -356,7 +386,7 @@ mod tests {
             process: None,
         };
         let last = holder.release.clone();
-        Document { format: 1, fence: 1, renewals: 0, token: token(), lease_seconds, holder: Some(holder), last }
+        Document { format: 1, fence: 1, renewals: 0, token: token(), lease_seconds, holder: Some(holder), last, owner: None }
     }
 
     fn found(age: Option<u64>) -> Aged {

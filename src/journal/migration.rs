@@ -22,6 +22,14 @@ pub struct MigrationHistory {
     pub asked: Option<String>,
 }
 
+impl MigrationHistory {
+    /// Was the last attempt cut off, so that nobody knows yet what came of it?
+    #[must_use]
+    pub fn is_cut_off(&self) -> bool {
+        self.last.as_ref().is_some_and(|attempt| attempt.ended.is_none())
+    }
+}
+
 /// One attempt to migrate. Without an end it was cut off: what came of it has to be found out before there is another.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct MigrationAttempt {

@@ -9,6 +9,8 @@
 //! PREFIX/APP/ENVIRONMENT/plans/ID.json          its plan, as it was executed
 //! PREFIX/APP/ENVIRONMENT/sites/SITE/ID.json     the manifest of what a release published
 //! PREFIX/APP/ENVIRONMENT/migrations/NAME.json   a database's last migration, and what is applied
+//! PREFIX/APP/ENVIRONMENT/stopped.json            the services that a migration has stopped, with their tasks
+//! PREFIX/databases/ENVIRONMENT/NAME.json        who is migrating a database, see `database`
 //! PREFIX/APP/ENVIRONMENT/bodies/SHA256          a file that was or will be overwritten in a site's bucket
 //! ```
 //!
@@ -16,10 +18,12 @@
 //!
 //! Deliberately absent: what a manifest or a plan holds (they are kept as their JSON), and deciding anything.
 
+mod database;
 mod holder;
 mod lock;
 mod migration;
 mod record;
+mod stopped;
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,10 +35,12 @@ use serde::de::DeserializeOwned;
 use crate::aws::{Aws, AwsError, Condition};
 use crate::model::{Commit, ReleaseId, Sha256, UnitName};
 
+pub use database::Database;
 pub use holder::{Holder, Process};
 pub use lock::{Attempt, Held, Lease, Loss};
 pub use migration::{MigrationAttempt, MigrationEnd, MigrationHistory};
 pub use record::{Live, LiveMigration, LiveService, LiveSite, Published, Ran, Record, Run};
+pub use stopped::StoppedService;
 
 /// The state of one application in one environment.
 #[derive(Debug, Clone)]
@@ -42,6 +48,9 @@ pub struct Journal {
     aws: Aws,
     bucket: String,
     prefix: String,
+    /// What applications share: the prefix without the application and the environment.
+    shared: String,
+    environment: String,
     /// The entity tags of what says what is live, as they were read or written last; `None` where nothing was there.
     seen: Arc<Mutex<BTreeMap<String, Option<String>>>>,
     /// Which release each site was live from when its manifest was read.
@@ -87,7 +96,8 @@ impl Journal {
     #[must_use]
     pub fn new(aws: &Aws, bucket: &str, prefix: &str, app: &UnitName, environment: &str) -> Self {
         let parts: Vec<&str> = [prefix, app.as_str(), environment].into_iter().filter(|part| !part.is_empty()).collect();
-        Self { aws: aws.clone(), bucket: bucket.to_owned(), prefix: parts.join("/"), seen: Arc::default(), sites: Arc::default() }
+        let (prefix, shared, environment) = (parts.join("/"), prefix.to_owned(), environment.to_owned());
+        Self { aws: aws.clone(), bucket: bucket.to_owned(), prefix, shared, environment, seen: Arc::default(), sites: Arc::default() }
     }
 
     /// The bucket.

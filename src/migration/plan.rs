@@ -39,6 +39,28 @@ pub struct MigrationPlan {
     pub risky_at_all: Vec<checkout::Migration>,
     /// What is done about risky ones.
     pub risky: RiskyMigrations,
+    /// What the database's lease is called.
+    #[serde(default)]
+    pub database: String,
+    /// The services that are stopped while it migrates; none where the old code gets along with the new schema.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub stops: Vec<Stops>,
+    /// Do they stay stopped when it has failed before anything was applied?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub stays_stopped: bool,
+}
+
+/// A service that is stopped for a migration.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Stops {
+    /// The service.
+    pub unit: UnitName,
+    /// Its cluster.
+    pub cluster: String,
+    /// Its name on ECS.
+    pub service: String,
+    /// The tasks that it has, and starts again with.
+    pub tasks: i32,
 }
 
 /// Where a migration runs.
@@ -254,6 +276,9 @@ pub fn draw(
         pending_by: history.by.clone(),
         risky_at_all: history.risky_at_all(),
         risky,
+        database: migration.database.clone().unwrap_or_default(),
+        stops: Vec::new(),
+        stays_stopped: false,
     }
 }
 

@@ -179,6 +179,26 @@ impl Trouble {
         trouble
     }
 
+    /// Is it known that nothing was applied? The handlers say so of a migration that failed; other troubles come before the first one.
+    #[must_use]
+    pub fn has_applied_nothing(&self) -> bool {
+        match self.said.split_once("(applied before it: ") {
+            Some((_, rest)) => rest.starts_with("nothing;") && !rest.contains("not atomic, so a part"),
+            None => matches!(
+                self.kind,
+                Kind::Start
+                    | Kind::Credentials
+                    | Kind::Unreachable
+                    | Kind::NoDatabase
+                    | Kind::Busy
+                    | Kind::FailedEarlier
+                    | Kind::Conflict
+                    | Kind::History
+                    | Kind::Edited
+            ),
+        }
+    }
+
     /// What a person can do about it.
     #[must_use]
     pub fn remedy(&self) -> &'static str {

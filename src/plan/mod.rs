@@ -5,14 +5,14 @@
 
 pub mod back;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
 use crate::cdn::plan::{Invalidation, PageCheck};
-use crate::config::{Config, Image, OnFailure, OnTimeout};
+use crate::config::{Config, Image, OnFailedMigration, OnFailure, OnTimeout, Strategy};
 use crate::image::plan::ImagePlan;
-use crate::migration::plan::MigrationPlan;
+use crate::migration::plan::{MigrationPlan, Runs, Stops};
 use crate::model::{Commit, Failure, ImageRef, ImageUri, Promoted, ReleaseId, Stage, UnitName};
 use crate::service::plan::{Action, ServicePlan};
 use crate::site::plan::SitePlan;
@@ -120,6 +120,10 @@ pub struct Observed {
     pub migrated: BTreeMap<UnitName, migration::plan::Migrated>,
     /// Services.
     pub services: BTreeMap<UnitName, service::plan::FoundService>,
+    /// The tasks that services have now: those of the plan, and those that a migration stops.
+    pub tasks: BTreeMap<UnitName, i32>,
+    /// The tasks that services had before a migration stopped them.
+    pub stopped: BTreeMap<UnitName, i32>,
     /// Images that an earlier stage of this release has pushed.
     pub pushed: BTreeMap<UnitName, ImageUri>,
 }
@@ -152,24 +156,32 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
             let image = migration.image.clone().map_or_else(|| reference(&migration.from), ImageRef::Known);
             let service = &config.services[&migration.from];
             let history = observed.histories.get(name).unwrap_or(&nothing);
-            (
-                name.clone(),
-                migration::plan::draw(
-                    migration,
-                    service,
-                    image,
-                    found,
-                    observed.migrated.get(name),
-                    history,
-                    config.policy.risky_migrations,
-                ),
-            )
+            let risky = config.policy.risky_migrations;
+            let mut plan = migration::plan::draw(migration, service, image, found, observed.migrated.get(name), history, risky);
+            if plan.database.is_empty() {
+                plan.database = match plan.runs {
+                    Runs::Local { .. } => format!("{}-{name}", config.app),
+                    _ => format!("{}-{name}", plan.place()),
+                };
+            }
+            if migration.strategy == Strategy::Stop && !plan.applied {
+                let units: BTreeSet<&UnitName> = std::iter::once(&migration.from).chain(&migration.services).collect();
+                plan.stops = units.into_iter().filter_map(|unit| stops(config, observed, unit)).collect();
+                plan.stays_stopped = config.policy.on_failed_migration == OnFailedMigration::Leave;
+            }
+            (name.clone(), plan)
         })
         .collect();
+    let stopping: BTreeMap<&UnitName, i32> =
+        migrations.values().flat_map(|migration: &MigrationPlan| &migration.stops).map(|stops| (&stops.unit, stops.tasks)).collect();
     let services = observed
         .services
         .iter()
-        .map(|(name, found)| (name.clone(), service::plan::draw(&config.services[name], reference(name), found, rules(config))))
+        .map(|(name, found)| {
+            let plan = service::plan::draw(&config.services[name], reference(name), found, rules(config));
+            let tasks = stopping.get(name).copied().or_else(|| stopped(observed, name));
+            (name.clone(), tasks.map_or_else(|| plan.clone(), |tasks| plan.clone().stopped(tasks)))
+        })
         .collect();
     let (invalidations, checks) = if has(Stage::Publish) { published(config, observed, &sites) } else { Default::default() };
     Ok(Plan {
@@ -192,6 +204,18 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
         invalidations,
         checks,
     })
+}
+
+/// A service that is to be stopped; `None` where it has no tasks, or is not there.
+fn stops(config: &Config, observed: &Observed, unit: &UnitName) -> Option<Stops> {
+    let service = &config.services[unit];
+    let tasks = observed.tasks.get(unit).copied().filter(|tasks| *tasks > 0).or_else(|| stopped(observed, unit))?;
+    Some(Stops { unit: unit.clone(), cluster: service.cluster.clone(), service: service.service.clone(), tasks })
+}
+
+/// The tasks of a service that a migration has stopped and that has not been started since.
+pub(crate) fn stopped(observed: &Observed, unit: &UnitName) -> Option<i32> {
+    observed.stopped.get(unit).copied().filter(|_| observed.tasks.get(unit) == Some(&0))
 }
 
 fn rules(config: &Config) -> service::plan::Rules {

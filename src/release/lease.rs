@@ -67,7 +67,7 @@ pub(super) async fn take(
         }
         if watched.as_ref().is_none_or(|(tag, _)| *tag != held.tag) {
             if watched.is_none() {
-                events.note(format!("waiting for the lock: {}", who(&held)));
+                events.note(format!("waiting for the lock: {}", held.who()));
             }
             watched = Some((held.tag.clone(), Instant::now() + held.lease + Duration::from_secs(1)));
         }
@@ -83,7 +83,7 @@ pub(super) async fn take(
 /// Who is releasing now, if anybody is.
 pub(super) async fn holder(journal: &Journal) -> Result<Option<String>, Failure> {
     let held = journal.lock_held(LOCK).await.map_err(|error| super::prepare::unreadable(error, "lock"))?;
-    Ok(held.as_ref().map(who))
+    Ok(held.as_ref().map(Held::who))
 }
 
 fn untakeable(error: JournalError) -> Failure {
@@ -96,20 +96,10 @@ fn untakeable(error: JournalError) -> Failure {
         .hint(format!("nothing was changed; {}", hint.unwrap_or_else(|| "allow `s3:GetObject` and `s3:PutObject` on the state".to_owned())))
 }
 
-/// Who holds the lock, since when, and where.
-fn who(held: &Held) -> String {
-    let Holder { release, by, at, since, .. } = &held.holder;
-    let since = since.replace_nanosecond(0).unwrap_or(*since);
-    let since = since.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-    let renewed = held.renewed.map_or(String::new(), |ago| format!(", renewed {} s ago", ago.as_secs()));
-    let by = if by.is_empty() { String::new() } else { format!("{by}, ") };
-    format!("{by}at {at}, holds it since {since} for release {release}{renewed}")
-}
-
 fn locked(held: &Held) -> Failure {
     let end = held.ends_in().unwrap_or(held.lease).as_secs();
     Failure::new(Exit::Locked, "another release holds the lock; nothing was changed")
-        .because(who(held))
+        .because(held.who())
         .hint(format!("wait for it with --lock-wait 15m, or stop it where it runs; if it was killed, its lease ends by itself in {end} s"))
 }
 

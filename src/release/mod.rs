@@ -12,6 +12,7 @@ mod commit;
 mod from_image;
 mod history;
 mod lease;
+mod migrations;
 mod older;
 mod preflight;
 mod prepare;

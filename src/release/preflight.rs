@@ -1,13 +1,13 @@
 //! Looks for everything that the chosen stages and units need, before anything is built or written.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use futures_util::future::{try_join, try_join_all, try_join4};
 
 use crate::aws::{self, Aws, Identity};
 use crate::cdn;
-use crate::config::State;
+use crate::config::{State, Strategy};
 use crate::event::{Events, Outcome, Step};
 use crate::image;
 use crate::migration;
@@ -25,6 +25,8 @@ pub(super) struct Resources {
     pub(super) repositories: BTreeMap<UnitName, image::plan::Found>,
     pub(super) functions: BTreeMap<UnitName, migration::plan::Found>,
     pub(super) services: BTreeMap<UnitName, service::plan::FoundService>,
+    /// The tasks of every service that was looked at.
+    pub(super) tasks: BTreeMap<UnitName, i32>,
     /// Images that someone else has built.
     pub(super) prebuilt: BTreeMap<UnitName, image::Prebuilt>,
     /// What was looked for, with what is wrong with it.
@@ -153,7 +155,11 @@ pub(super) async fn look(request: &Request, aws: &Aws, account: &str, scope: &Sc
         let migration = &config.migrations[name];
         migration::observe::found(aws, root, migration, &config.services[&migration.from])
     });
-    let wanted: Vec<_> = scope.services.iter().map(|name| (name, &config.services[name])).collect();
+    // What a migration stops is looked at too, wherever it rolls.
+    let stops = scope.migrations.iter().map(|name| &config.migrations[name]).filter(|migration| migration.strategy == Strategy::Stop);
+    let stops: BTreeSet<&UnitName> = stops.flat_map(|migration| std::iter::once(&migration.from).chain(&migration.services)).collect();
+    let all: BTreeSet<&UnitName> = scope.services.iter().chain(stops.iter().copied()).collect();
+    let wanted: Vec<_> = all.into_iter().map(|name| (name, &config.services[name])).collect();
     let services = service::observe::services(aws, &wanted);
     let (repositories, images, migrations, services) =
         try_join4(repositories, try_join_all(images), try_join_all(migrations), services).await?;
@@ -186,7 +192,15 @@ pub(super) async fn look(request: &Request, aws: &Aws, account: &str, scope: &Sc
             if let Some(refusal) = image::mismatch(name, platforms, service.architecture.as_deref()) {
                 found.findings.push(Finding { what: format!("service `{name}`: its image's platform"), refusal: Some(refusal) });
             }
-            found.services.insert(name.clone(), (**service).clone());
+            found.tasks.insert(name.clone(), service.tasks.0);
+            if service.scheduling == "DAEMON" && stops.contains(name) {
+                let what = format!("service `{name}`: it runs a task on each host (DAEMON), which cannot be stopped for a migration");
+                let refusal = Some(Refusal::new(what, "use `strategy: expand`, or stop it by other means"));
+                found.findings.push(Finding { what: format!("service `{name}`: its scheduling"), refusal });
+            }
+            if scope.services.contains(name) {
+                found.services.insert(name.clone(), (**service).clone());
+            }
         }
     }
     Ok(())

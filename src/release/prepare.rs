@@ -7,13 +7,13 @@ use std::path::PathBuf;
 use futures_util::future::{join, try_join, try_join_all};
 
 use crate::aws::Aws;
-use crate::config::{Config, Image, SiteSource, State};
+use crate::config::{Config, Image, SiteSource, State, Strategy};
 use crate::docker::{self, Engine};
 use crate::event::{Events, Outcome, Step};
 use crate::image;
 use crate::journal::{Journal, JournalError, Live, Record};
 use crate::migration;
-use crate::model::{Exit, Failure, Finding, ImageUri, ObjectKey, ReleaseId, Stage, UnitName};
+use crate::model::{Exit, Failure, Finding, ImageUri, ObjectKey, Refusal, ReleaseId, Stage, UnitName};
 use crate::plan::{self, Plan};
 use crate::probe;
 use crate::service::plan::Base;
@@ -49,6 +49,12 @@ pub struct World {
     pub(super) source: Option<Aws>,
     /// When the commit of a promoted release was made: its checkout need not lie here.
     pub(super) committed: Option<i64>,
+    /// Is any service written down as stopped?
+    pub(super) stopped: bool,
+    /// Where this runs, for whoever finds a lease.
+    pub(super) at: String,
+    /// How long somebody else's lease is waited for.
+    pub(super) wait: std::time::Duration,
 }
 
 /// Entity tags by site and key.
@@ -76,6 +82,9 @@ impl World {
             stop_on_abort: request.stop_on_abort,
             source: None,
             committed: None,
+            stopped: false,
+            at: request.origin.at.clone(),
+            wait: request.hold.wait,
         })
     }
 
@@ -192,6 +201,8 @@ pub(super) async fn prepare(
         distributions: found.distributions.clone(),
         functions: found.functions.clone(),
         services: found.services.clone(),
+        tasks: found.tasks.clone(),
+        stopped: stopped(config, journal.as_ref(), &found.tasks).await?,
         migrated: migrated(&live),
         pushed: record.as_ref().map(|record| record.images.clone()).unwrap_or_default(),
         ..plan::Observed::default()
@@ -246,24 +257,57 @@ pub(super) async fn prepare(
         let going_on = going_on(config, journal.as_ref(), &scope.sites, saved.sites.clone()).await?;
         plan = plan::publishing(config, &observed, plan, Plan { sites: going_on, ..saved });
     }
-    let etags = match (&journal, release) {
-        (Some(journal), Some(id)) if stages == [Stage::Publish] => {
-            journal.etags(id).await.map_err(|error| unreadable(error, "entity tags"))?.unwrap_or_default()
-        }
-        _ => Etags::new(),
-    };
+    let etags = etags(journal.as_ref(), release, stages).await?;
     let engine = match taken.engine {
         None if plan.needs_engine() => Some(engine("an image has to be built", events).await?),
         connected => connected,
     };
+    let stopped = !observed.stopped.is_empty();
     let bases = observed.services.into_iter().map(|(name, found)| (name, found.base)).collect();
     let world = World::of(request, aws, journal, live, identity.map(|identity| identity.arn))?;
-    Ok((World { record, engine, built: taken.built, etags, bases, ..world }, plan))
+    Ok((World { stopped, record, engine, built: taken.built, etags, bases, ..world }, plan))
+}
+
+/// What an earlier run has uploaded, for a `publish` on another machine.
+async fn etags(journal: Option<&Journal>, release: Option<&ReleaseId>, stages: &[Stage]) -> Result<Etags, Failure> {
+    match (journal, release) {
+        (Some(journal), Some(id)) if stages == [Stage::Publish] => {
+            Ok(journal.etags(id).await.map_err(|error| unreadable(error, "entity tags"))?.unwrap_or_default())
+        }
+        _ => Ok(Etags::new()),
+    }
 }
 
 pub(super) fn migrated(live: &Live) -> BTreeMap<UnitName, migration::plan::Migrated> {
     let one = |live: &crate::journal::LiveMigration| migration::plan::Migrated { image: live.image.clone(), code: live.code.clone() };
     live.migrations.iter().map(|(name, live)| (name.clone(), one(live))).collect()
+}
+
+/// The tasks that services had before a migration stopped them. Nobody asks where nothing can be stopped.
+pub(super) async fn stopped(
+    config: &Config,
+    journal: Option<&Journal>,
+    tasks: &BTreeMap<UnitName, i32>,
+) -> Result<BTreeMap<UnitName, i32>, Failure> {
+    let stops = config.migrations.values().any(|migration| migration.strategy == Strategy::Stop);
+    let Some(journal) = journal.filter(|_| !tasks.is_empty() && (stops || tasks.values().any(|tasks| *tasks == 0))) else {
+        return Ok(BTreeMap::new());
+    };
+    let stopped = journal.stopped().await.map_err(|error| unreadable(error, "stopped services"))?;
+    Ok(stopped.into_iter().map(|(name, stopped)| (name, stopped.tasks)).collect())
+}
+
+/// Refuses to stop a service that this release does not start again.
+fn starts_what_it_stops(plan: &Plan) -> Result<(), Failure> {
+    let all = plan.migrations.iter().flat_map(|(name, migration)| migration.stops.iter().map(move |stops| (name, &stops.unit)));
+    let findings: Vec<Finding> = all
+        .filter(|(_, unit)| plan.stages.contains(&Stage::Services) && !plan.services.contains_key(*unit))
+        .map(|(name, unit)| {
+            let what = format!("migration `{name}` stops `{unit}`, which is no part of this release and would stay stopped");
+            Finding { what: String::new(), refusal: Some(Refusal::new(what, format!("release `{unit}` too, or everything"))) }
+        })
+        .collect();
+    preflight::refuse(&findings)
 }
 
 fn account_of(identity: Option<&crate::aws::Identity>) -> &str {
@@ -285,6 +329,7 @@ pub(super) async fn draw(
     observed.histories = histories(request, aws, journal, &observed.functions).await?;
     let plan = plan::draw(&request.project.config, observed)?;
     risks(&plan, events)?;
+    starts_what_it_stops(&plan)?;
     Ok(plan)
 }
 

@@ -82,6 +82,8 @@ pub(super) async fn prepare(
         distributions: found.distributions.clone(),
         functions: found.functions.clone(),
         services: found.services.clone(),
+        tasks: found.tasks.clone(),
+        stopped: prepare::stopped(config, journal.as_ref(), &found.tasks).await?,
         migrated: prepare::migrated(&live),
         ..plan::Observed::default()
     };
@@ -102,9 +104,10 @@ pub(super) async fn prepare(
     for (name, manifest) in &brought {
         promote_sites::bring(request, &source, name, manifest, &plan.sites[name], fetch, events, stop).await?;
     }
+    let stopped = !observed.stopped.is_empty();
     let bases = observed.services.into_iter().map(|(name, found)| (name, found.base)).collect();
     let world = World::of(request, aws, journal, live, Some(identity.arn))?;
-    Ok((World { bases, source: Some(source.aws), committed: source.record.committed, ..world }, plan))
+    Ok((World { bases, stopped, source: Some(source.aws), committed: source.record.committed, ..world }, plan))
 }
 
 /// Refuses to migrate with what lies in a checkout that is not the release's.

@@ -63,9 +63,17 @@ pub(super) async fn prepare(request: &Request, to: Option<&ReleaseId>, events: &
         let found = cdn::observe::distribution(&aws, id).await?;
         observed.distributions.extend(found.map(|found| (id.clone(), found)));
     }
-    let plan = back::draw(config, &observed, &back);
+    observed.tasks = back.services.iter().map(|(name, served)| (name.clone(), served.found.tasks.0)).collect();
+    observed.stopped = prepare::stopped(config, Some(&journal), &observed.tasks).await?;
+    let mut plan = back::draw(config, &observed, &back);
+    for (name, service) in &mut plan.services {
+        if let Some(tasks) = plan::stopped(&observed, name) {
+            *service = service.clone().stopped(tasks);
+        }
+    }
+    let stopped = !observed.stopped.is_empty();
     let world = World::of(request, aws, Some(journal), live, Some(identity.arn))?;
-    Ok((world, plan))
+    Ok((World { stopped, ..world }, plan))
 }
 
 fn refuse(refusals: &[Refusal]) -> Result<(), Failure> {

@@ -7,7 +7,8 @@ use std::time::Duration;
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
 use crate::event::Events;
-use crate::journal::{LiveService, Record};
+use crate::journal::{LiveService, Record, StoppedService};
+use crate::migration;
 use crate::model::{Exit, Failure, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::execute::{self, Rollouts};
@@ -33,6 +34,8 @@ struct Sofar {
 
 /// Rolls the services of the plan.
 pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, events: &Events, stop: &Stop) -> Result<(), Failure> {
+    let stopped = stopped(world, plan).await?;
+    let plan = &started(plan, &stopped);
     let shared = Rollouts::new(&world.aws, &world.probe, events);
     let mut sofar = Sofar::default();
     let ended = tokio::select! {
@@ -40,6 +43,8 @@ pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, ev
         exit = ending(stop, &shared) => Some(exit),
         () = roll(world, plan, record, &shared, stop, &mut sofar) => stop.now(),
     };
+    // Before it is said what is live: a run that finds all of it said has nothing to do any more.
+    let still = if ended.is_none() { settle(world, stopped, events).await } else { BTreeMap::new() };
     if !sofar.rolled.is_empty() || !sofar.unsaid.is_empty() {
         world.live.services.extend(sofar.unsaid.iter().chain(&sofar.rolled).map(|(name, live)| (name.clone(), live.clone())));
         let saved = world.save_live(Stage::Services);
@@ -52,6 +57,7 @@ pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, ev
     if let Some(exit) = ended {
         return Err(left(&shared, world.stop_on_abort, exit, plan, &sofar).await);
     }
+
     let weight = |failure: &Failure| match failure.exit() {
         // A service that needs a person weighs more than one that is back.
         Exit::NotRolledBack => 2,
@@ -59,6 +65,10 @@ pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, ev
         _ => 1,
     };
     let count = sofar.failures.len();
+    if !still.is_empty() {
+        let said = migration::execute::stop::still(&still);
+        sofar.failures = std::mem::take(&mut sofar.failures).into_iter().map(|failure| super::migrations::say(failure, &said)).collect();
+    }
     sofar.failures.sort_by_key(|failure| std::cmp::Reverse(weight(failure)));
     let Some(failure) = sofar.failures.into_iter().next() else {
         execute_housekeeping::tidy(&world.aws, &plan.services, &world.live_revisions(record), events).await;
@@ -72,6 +82,53 @@ pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, ev
     }
     let rolled: Vec<&UnitName> = sofar.rolled.keys().collect();
     Err(mixed(failure, &rolled))
+}
+
+/// The services of the plan that a migration has stopped.
+async fn stopped(world: &World, plan: &Plan) -> Result<BTreeMap<UnitName, StoppedService>, Failure> {
+    let Some(journal) = world.journal.as_ref().filter(|_| world.stopped || plan.services.values().any(|service| service.tasks.is_some()))
+    else {
+        return Ok(BTreeMap::new());
+    };
+    let all = journal.stopped().await.map_err(|error| super::prepare::unreadable(error, "stopped services"))?;
+    Ok(all.into_iter().filter(|(name, _)| plan.services.contains_key(name)).collect())
+}
+
+/// The plan, where services that are stopped start with the tasks that they had at that moment. One that nobody has stopped in the end
+/// keeps those that it has.
+fn started(plan: &Plan, stopped: &BTreeMap<UnitName, StoppedService>) -> Plan {
+    let mut plan = plan.clone();
+    for (name, service) in plan.services.iter_mut().filter(|(_, service)| service.tasks.is_some()) {
+        service.tasks = stopped.get(name).map(|stopped| stopped.tasks);
+        if service.tasks.is_none() && service.action == Action::Start {
+            service.action = Action::Nothing;
+        }
+    }
+    plan
+}
+
+/// Forgets what has tasks again, and lets its auto scaling go on. Gives what is still stopped.
+async fn settle(world: &World, stopped: BTreeMap<UnitName, StoppedService>, events: &Events) -> BTreeMap<UnitName, StoppedService> {
+    let mut still = BTreeMap::new();
+    let Some(journal) = world.journal.as_ref().filter(|_| !stopped.is_empty()) else { return still };
+    let mut written = journal.stopped().await.unwrap_or_else(|_| stopped.clone());
+    for (name, service) in stopped {
+        let now = world.aws.services(&service.cluster, &[&service.service]).await;
+        if now.is_ok_and(|now| now.first().is_some_and(|now| now.desired == 0)) {
+            still.insert(name, service);
+            continue;
+        }
+        if service.scaling_suspended
+            && let Err(error) = world.aws.suspend_scaling(&service.cluster, &service.service, false).await
+        {
+            events.note(format!("{name}: its auto scaling is still suspended, and could not be let go on: {error}"));
+        }
+        written.remove(&name);
+    }
+    if let Err(error) = journal.set_stopped(&written).await {
+        events.note(format!("that services run again could not be written down ({error}); the next run will see it"));
+    }
+    still
 }
 
 /// Starts each service when its turn has come, and none any more once one has failed or the run is to end.

@@ -5,11 +5,11 @@ use std::collections::BTreeMap;
 use futures_util::future::join_all;
 
 use crate::event::Events;
-use crate::journal::{Journal, LiveMigration, LiveSite, Published, Record};
+use crate::journal::{Journal, LiveSite, Published, Record};
 use crate::model::{Exit, Failure, ImageRef, ImageUri, Stage, UnitName};
 use crate::plan::Plan;
 use crate::site::plan::{Known, Manifest, SitePlan};
-use crate::{cdn, image, migration, site};
+use crate::{cdn, image, site};
 
 use super::prepare::Etags;
 use super::{Stop, World, prepare};
@@ -35,7 +35,7 @@ pub(super) async fn run(
             Ok(())
         }
         // An invocation that is dropped has an unknown outcome: this stage is finished, whatever happens.
-        Stage::Migrations => migrations(world, plan, record, events).await,
+        Stage::Migrations => super::migrations::migrations(world, plan, record, events).await,
         Stage::Services => super::services::services(world, plan, record, events, stop).await,
         Stage::Publish => publish(world, plan, record, events).await,
     }
@@ -84,39 +84,6 @@ pub(super) fn resolve(reference: &ImageRef, record: &Record) -> Result<ImageUri,
             .cloned()
             .ok_or_else(|| Failure::new(Exit::Bug, format!("the image of `{name}` was to be known by now, and is not"))),
     }
-}
-
-async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
-    let todo: Vec<_> = plan.migrations.iter().filter(|(_, migration)| !migration.applied).collect();
-    let run = migration::execute::Run {
-        aws: &world.aws,
-        journal: world.journal.as_ref(),
-        release: &record.release,
-        root: &world.root,
-        environment: &world.environment,
-        events,
-    };
-    let all = todo.iter().map(|(name, migration)| async move {
-        let image = resolve(&migration.image, record)?;
-        let code = migration::execute::migrate(run, name, migration, &image).await?;
-        Ok(((*name).clone(), image, code))
-    });
-    let mut failure = None;
-    for result in join_all(all).await {
-        match result {
-            Ok((name, image, code)) => {
-                let live = LiveMigration { release: record.release.clone(), commit: record.commit.clone(), image, code };
-                world.live.migrations.insert(name, live);
-            }
-            // What is unknown weighs more than what has failed.
-            Err(new) if failure.as_ref().is_none_or(|old: &Failure| old.exit() != Exit::MigrationUnknown) => failure = Some(new),
-            Err(_) => {}
-        }
-    }
-    if !todo.is_empty() {
-        world.save_live(Stage::Migrations).await?;
-    }
-    failure.map_or(Ok(()), Err)
 }
 
 async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {

@@ -234,8 +234,17 @@ fn migrations(plan: &Plan, out: &mut String) -> std::fmt::Result {
         };
         writeln!(out, "  {name}: {does}, at most {} s", migration.timeout_seconds)?;
         pending(migration, out)?;
+        if !migration.stops.is_empty() {
+            let stops: Vec<String> =
+                migration.stops.iter().map(|stops| format!("{} ({})", stops.unit, count(tasks(stops.tasks), "task"))).collect();
+            writeln!(out, "    ! stops until they roll: {}; nothing serves in between", stops.join(", "))?;
+        }
     }
     Ok(())
+}
+
+fn tasks(count: i32) -> usize {
+    usize::try_from(count).unwrap_or_default()
 }
 
 fn services(plan: &Plan, out: &mut String) -> std::fmt::Result {
@@ -247,6 +256,10 @@ fn services(plan: &Plan, out: &mut String) -> std::fmt::Result {
                 let image = image(&service.image);
                 writeln!(out, "  {name}: watch {deployment}, which is bringing {image} already")?;
             }
+            Action::Start => {
+                let tasks = count(tasks(service.tasks.unwrap_or_default()), "task");
+                writeln!(out, "  {name}: start {}/{} again, {from} with {tasks}", service.cluster, service.service)?;
+            }
             Action::Return(revision) => {
                 let revision = revision.rsplit('/').next().unwrap_or(revision);
                 writeln!(out, "  {name}: return {}/{} from {from} to {revision}", service.cluster, service.service)?;
@@ -255,7 +268,9 @@ fn services(plan: &Plan, out: &mut String) -> std::fmt::Result {
             Action::Roll => {
                 let after: Vec<&str> = service.after.iter().map(UnitName::as_str).collect();
                 let after = if after.is_empty() { String::new() } else { format!(", after {}", after.join(", ")) };
-                writeln!(out, "  {name}: roll {}/{} from {from} to {}{after}", service.cluster, service.service, image(&service.image))?;
+                let with = service.tasks.map_or(String::new(), |stopped| format!(", started with {}", count(tasks(stopped), "task")));
+                let to = image(&service.image);
+                writeln!(out, "  {name}: roll {}/{} from {from} to {to}{after}{with}", service.cluster, service.service)?;
                 if service.changes.is_empty() {
                     writeln!(out, "    ~ {}.image: {} → {}", service.container, service.from_image, service.image)?;
                 }

@@ -116,6 +116,7 @@ pub async fn roll(
                     resume(shared, name, plan, step, deployment, base).await?
                 }
                 Action::Roll => start(shared, name, plan, step, image, base).await?,
+                Action::Start => again(shared, name, plan, step, &plan.from).await?,
                 Action::Return(revision) => again(shared, name, plan, step, revision).await?,
             };
             rollout.follow().await?;
@@ -199,7 +200,7 @@ async fn begin<'a>(
     };
     shared.is(name, Phase::Starting);
     // A service that is told to run the revision that it has fails at begins a new deployment only when it is forced to.
-    let service = aws.roll_service(&plan.cluster, &plan.service, &revision, revision == plan.from).await.map_err(failed)?;
+    let service = aws.roll_service(&plan.cluster, &plan.service, &revision, revision == plan.from, plan.tasks).await.map_err(failed)?;
     let own = service.primary().filter(|primary| primary.task_definition == revision);
     let id = own.map(|own| own.id.clone()).unwrap_or_default();
     let before = service.deployments.iter().map(|deployment| deployment.id.clone()).filter(|other| *other != id).collect();

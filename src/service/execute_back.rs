@@ -37,7 +37,7 @@ pub(super) async fn push(aws: &Aws, cluster: &str, service: &str, back_to: &str)
     {
         return Ok("its deployment is stopped and rolled back");
     }
-    aws.roll_service(cluster, service, back_to, false).await.map(|_| "it is told to run the revision before")
+    aws.roll_service(cluster, service, back_to, false, None).await.map(|_| "it is told to run the revision before")
 }
 
 impl Rollout<'_> {
@@ -127,7 +127,7 @@ async fn back(shared: &Rollouts, name: &UnitName, plan: &ServicePlan, ours: &Our
                     (None, true) => Some(push(&shared.aws, &plan.cluster, &plan.service, back_to).await),
                     _ if ignored => {
                         updated = true;
-                        let again = shared.aws.roll_service(&plan.cluster, &plan.service, back_to, false).await;
+                        let again = shared.aws.roll_service(&plan.cluster, &plan.service, back_to, false, None).await;
                         Some(again.map(|_| "it is told to run the revision before"))
                     }
                     _ => None,

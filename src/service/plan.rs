@@ -32,6 +32,9 @@ pub struct ServicePlan {
     pub back_to: Option<String>,
     /// What has to be done.
     pub action: Action,
+    /// It was stopped for a migration, or will be, and is started with so many tasks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tasks: Option<i32>,
     /// What the next revision changes; empty where the image has still to be built.
     #[serde(default)]
     pub changes: Vec<Change>,
@@ -93,6 +96,8 @@ pub enum Action {
     Watch(String),
     /// A new revision is registered and rolled.
     Roll,
+    /// It is told to run the image already, and stopped: its revision is started again.
+    Start,
     /// This revision, which served before, is rolled again; none is registered.
     Return(String),
 }
@@ -221,6 +226,7 @@ pub fn draw(service: &Service, image: ImageRef, found: &FoundService, rules: Rul
         from_image,
         back_to: found.serving.clone(),
         action,
+        tasks: None,
         changes,
         way: found.way.clone(),
         health: service.health.clone(),
@@ -230,6 +236,18 @@ pub fn draw(service: &Service, image: ImageRef, found: &FoundService, rules: Rul
         crashes: service.crashes.max(1),
         leave_after_timeout: rules.leave_after_timeout,
         keep_revisions: rules.keep_revisions,
+    }
+}
+
+impl ServicePlan {
+    /// The same for a service that is stopped: it is started with so many tasks.
+    #[must_use]
+    pub fn stopped(self, tasks: i32) -> Self {
+        let action = match self.action {
+            Action::Nothing | Action::Watch(_) => Action::Start,
+            action => action,
+        };
+        Self { action, tasks: Some(tasks), ..self }
     }
 }
 

@@ -37,6 +37,10 @@ mod migration;
 #[cfg(test)]
 mod migration_engine;
 #[cfg(test)]
+mod migration_local;
+#[cfg(test)]
+mod migration_stop;
+#[cfg(test)]
 mod migration_zip;
 #[cfg(test)]
 mod outputs;

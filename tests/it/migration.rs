@@ -8,25 +8,25 @@ use crate::support::proxy::Fault;
 use crate::support::request::Recorded;
 use crate::support::scene::Outcome;
 
-fn answers(body: &Value) -> Fault {
+pub(crate) fn answers(body: &Value) -> Fault {
     Fault::Answer { status: 200, headers: vec![], body: body.to_string() }
 }
 
 /// What Lambda answers when the function fails: <https://docs.aws.amazon.com/lambda/latest/dg/python-exceptions.html>.
-fn fails(kind: &str, message: &str) -> Fault {
+pub(crate) fn fails(kind: &str, message: &str) -> Fault {
     let body = json!({ "errorType": kind, "errorMessage": message });
     Fault::Answer { status: 200, headers: vec![("x-amz-function-error", "Unhandled".to_owned())], body: body.to_string() }
 }
 
-fn invokes(request: &Recorded) -> bool {
+pub(crate) fn invokes(request: &Recorded) -> bool {
     request.operation == "lambda:Invoke"
 }
 
-fn times(shop: &Shop, operation: &str) -> usize {
+pub(crate) fn times(shop: &Shop, operation: &str) -> usize {
     shop.proxy.requests().iter().filter(|request| request.operation == operation).count()
 }
 
-async fn pushed(name: &str) -> Shop {
+pub(crate) async fn pushed(name: &str) -> Shop {
     let shop = Shop::whole(name).await;
     shop.push_image().await;
     shop

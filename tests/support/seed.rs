@@ -139,6 +139,17 @@ impl Seed {
         ecs.update_service().cluster(cluster).service(name).task_definition(revision).send().await.unwrap();
     }
 
+    /// Sets how many tasks a service is to have.
+    pub(crate) async fn scale(&self, cluster: &str, name: &str, tasks: i32) {
+        aws_sdk_ecs::Client::new(&self.0).update_service().cluster(cluster).service(name).desired_count(tasks).send().await.unwrap();
+    }
+
+    /// How many tasks a service is to have.
+    pub(crate) async fn tasks(&self, cluster: &str, name: &str) -> i32 {
+        let found = aws_sdk_ecs::Client::new(&self.0).describe_services().cluster(cluster).services(name).send().await.unwrap();
+        found.services()[0].desired_count()
+    }
+
     /// A Fargate service of one task with one container `web`, and a task definition of the same name; gives that one's ARN.
     pub(crate) async fn service(&self, cluster: &str, name: &str, image: &str) -> String {
         let ecs = aws_sdk_ecs::Client::new(&self.0);

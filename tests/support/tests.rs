@@ -168,7 +168,7 @@ async fn what_is_seeded_is_there_for_the_program() {
     assert_eq!((services.len(), &services[0].task_definition), (1, &arn));
     let definition = aws.task_definition(&arn).await.unwrap();
     let next = aws.register_task_definition(definition.document()).await.unwrap();
-    assert_eq!(aws.roll_service("support-seed", "support-seed", &next, false).await.unwrap().task_definition, next);
+    assert_eq!(aws.roll_service("support-seed", "support-seed", &next, false, None).await.unwrap().task_definition, next);
     seed.function("support-seed", &image).await;
     assert_eq!(aws.function("support-seed").await.unwrap().unwrap().image, Some(image));
 }

@@ -7,18 +7,21 @@ mod bundle;
 mod derive;
 mod follow;
 mod lambda;
+mod lease;
 mod local;
+pub mod stop;
 mod task;
 
 use std::ffi::OsString;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use time::OffsetDateTime;
 
 use crate::aws::Aws;
 use crate::event::{Events, Outcome, Step};
-use crate::journal::{Journal, JournalError, MigrationAttempt, MigrationEnd, MigrationHistory};
+use crate::journal::{Journal, JournalError, Lease, MigrationAttempt, MigrationEnd, MigrationHistory};
 use crate::model::{Exit, Failure, ImageUri, ReleaseId, Stage, UnitName};
 
 use super::plan::{MigrationPlan, Runs};
@@ -45,6 +48,12 @@ pub struct Run<'a> {
     pub environment: &'a [(OsString, OsString)],
     /// Where events go.
     pub events: &'a Events,
+    /// Who runs this, and where: for whoever finds the lease of a database.
+    pub by: &'a str,
+    /// A build's URL, or the machine's name.
+    pub at: &'a str,
+    /// How long somebody else's lease is waited for.
+    pub wait: Duration,
 }
 
 /// One migration of a run.
@@ -87,21 +96,50 @@ enum Target {
     Local(local::Target),
 }
 
-/// Migrates with `image`, and says what ran its migrations where that is another code than the image itself.
+/// A migration that is ready: its code is where it runs.
+pub struct Ready<'a> {
+    one: One<'a>,
+    target: Target,
+    history: MigrationHistory,
+    lease: Option<Lease>,
+}
+
+/// A migration that has not succeeded.
+#[derive(Debug)]
+pub struct NotMigrated {
+    /// Why.
+    pub failure: Failure,
+    /// Is it known that it has applied nothing?
+    pub untouched: bool,
+}
+
+/// Brings `image` to where it migrates. Nothing of the database is changed.
 ///
 /// # Errors
-/// [`Exit::Migration`] when it failed, [`Exit::MigrationUnknown`] when nobody can tell what came of it. No service has rolled.
-pub async fn migrate(run: Run<'_>, name: &UnitName, plan: &MigrationPlan, image: &ImageUri) -> Result<Option<String>, Failure> {
+/// [`Exit::Locked`] while another release migrates the database; [`Exit::Migration`]. No service has rolled.
+pub async fn ready<'a>(run: Run<'a>, name: &'a UnitName, plan: &'a MigrationPlan, image: &'a ImageUri) -> Result<Ready<'a>, Failure> {
     let one = One { run, name, plan, image };
-    let mut target = match &plan.runs {
-        Runs::LambdaImage { function, handler, .. } => Target::Function(lambda::prepare(&one, function, *handler).await?),
-        Runs::LambdaZip { function, handler, made_of, .. } => {
-            Target::Function(lambda::prepare_zip(&one, function, *handler, made_of).await?)
+    let lease = lease::take(&one).await?;
+    match prepare(&one).await {
+        Ok((target, history)) => Ok(Ready { one, target, history, lease }),
+        Err(failure) => {
+            lease::let_go(&one, lease).await;
+            Err(failure)
         }
-        Runs::Task { .. } => Target::Task(task::prepare(&one).await?),
-        Runs::Local { directory, env } => Target::Local(local::prepare(&one, directory, env)?),
+    }
+}
+
+async fn prepare(one: &One<'_>) -> Result<(Target, MigrationHistory), Failure> {
+    let One { run, name, plan, .. } = *one;
+    let mut target = match &plan.runs {
+        Runs::LambdaImage { function, handler, .. } => Target::Function(lambda::prepare(one, function, *handler).await?),
+        Runs::LambdaZip { function, handler, made_of, .. } => {
+            Target::Function(lambda::prepare_zip(one, function, *handler, made_of).await?)
+        }
+        Runs::Task { .. } => Target::Task(task::prepare(one).await?),
+        Runs::Local { directory, env } => Target::Local(local::prepare(one, directory, env)?),
     };
-    let mut history = match run.journal {
+    let history = match run.journal {
         Some(journal) => journal.migration(name).await.map_err(|error| one.unreadable(error))?,
         None => MigrationHistory::default(),
     };
@@ -109,20 +147,55 @@ pub async fn migrate(run: Run<'_>, name: &UnitName, plan: &MigrationPlan, image:
         // It has answered as a handler of windlass's does.
         function.ours |= history.asked.as_ref() == Some(&function.code);
     }
-    let step = Step::of(Stage::Migrations, name, "migrate");
-    run.events.step(step.clone(), one.bring(&target, &mut history, &step)).await?;
-    Ok(target.code(image))
+    // Where an attempt was cut off, what it has applied is found out first.
+    if !history.is_cut_off() {
+        one.risks(&target).await?;
+    }
+    Ok((target, history))
+}
+
+impl Ready<'_> {
+    /// Migrates, and gives the image, and what ran its migrations where that is another code.
+    ///
+    /// # Errors
+    /// [`Exit::Migration`] when it failed, [`Exit::MigrationUnknown`] when nobody can tell what came of it. No service has rolled.
+    pub async fn bring(mut self) -> Result<(ImageUri, Option<String>), NotMigrated> {
+        let step = Step::of(Stage::Migrations, self.one.name, "migrate");
+        let touched = AtomicBool::new(true);
+        let work = self.one.bring(&self.target, &mut self.history, &step, &touched);
+        let brought = self.one.run.events.step(step.clone(), work).await;
+        // What may still be going on keeps its lease, which ends by itself when it must be over.
+        if !matches!(&brought, Err(failure) if failure.exit() == Exit::MigrationUnknown) {
+            lease::let_go(&self.one, self.lease.take()).await;
+        }
+        match brought {
+            Ok(()) => Ok((self.one.image.clone(), self.target.code(self.one.image))),
+            Err(failure) => Err(NotMigrated { failure, untouched: !touched.load(Ordering::Relaxed) }),
+        }
+    }
+
+    /// Gives it up before it has begun.
+    pub async fn let_go(self) {
+        lease::let_go(&self.one, self.lease).await;
+    }
 }
 
 impl One<'_> {
     /// Finds out what came of an attempt that was cut off, and migrates if that is still to be done.
-    async fn bring(&self, target: &Target, history: &mut MigrationHistory, step: &Step) -> Result<((), Outcome, String), Failure> {
-        if let Some(attempt) = history.last.clone().filter(|attempt| attempt.ended.is_none())
-            && let Some(answer) = self.cut_off(target, &attempt, history, step).await?
-        {
-            return Ok(described(&answer, true));
+    async fn bring(
+        &self,
+        target: &Target,
+        history: &mut MigrationHistory,
+        step: &Step,
+        touched: &AtomicBool,
+    ) -> Result<((), Outcome, String), Failure> {
+        if let Some(attempt) = history.last.clone().filter(|_| history.is_cut_off()) {
+            if let Some(answer) = self.cut_off(target, &attempt, history, step).await? {
+                return Ok(described(&answer, true));
+            }
+            self.risks(target).await?;
         }
-        self.risks(target).await?;
+        touched.store(false, Ordering::Relaxed);
         let now = OffsetDateTime::now_utc();
         history.attempts += 1;
         let mut attempt = MigrationAttempt {
@@ -136,6 +209,7 @@ impl One<'_> {
             ended: None,
         };
         self.remember(history, &attempt).await?;
+        touched.store(true, Ordering::Relaxed);
         let came = match target {
             Target::Function(function) => function.invoke(self, &attempt, step).await,
             Target::Local(local) => local.run(self, &attempt, step).await,
@@ -174,6 +248,12 @@ impl One<'_> {
         if let Came::Done(answer) = &came {
             learn(history, answer, target);
         }
+        let untouched = match &came {
+            Came::NotBegun(_) => true,
+            Came::Failed(trouble) => trouble.has_applied_nothing(),
+            _ => false,
+        };
+        touched.store(!untouched, Ordering::Relaxed);
         self.remember(history, &MigrationAttempt { ended: Some(end), ..attempt }).await?;
         match came {
             Came::Done(answer) => Ok(described(&answer, false)),
