@@ -22,7 +22,8 @@
 //!   `execute.rs` does what the plan says. None names another.
 //! * [`buildspec`] reads AWS CodeBuild's buildspecs and runs them as CodeBuild does; it knows nothing of releases.
 //! * The rest: [`plan`] (what the features' plans add up to), [`release`] (the story), [`report`] (lines, bars, JSON), [`detect`]
-//!   (what an application is, read from its checkout), [`local`] (the local cloud), [`infra`] (IAM policies), [`cli`] (flags in, exit code out).
+//!   (what an application is, read from its checkout), [`local`] (the local cloud), [`infra`] (IAM policies), [`inspect`]
+//!   (infrastructure that somebody else owns), [`cli`] (flags in, exit code out).
 //!
 //! Who may name whom is a table in `tests/architecture.rs`, which holds it against the source.
 //!
@@ -49,6 +50,7 @@ pub mod docker;
 pub mod event;
 pub mod image;
 pub mod infra;
+pub mod inspect;
 pub mod journal;
 pub mod local;
 pub mod migration;

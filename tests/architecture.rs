@@ -22,7 +22,8 @@ mod table {
         ("detect", &["model"]),
         ("local", &["model", "process"]),
         ("infra", &["model", "config"]),
-        ("release", &["model", "process", "event", "config", "aws", "docker", "probe", "journal", "plan", "F", "buildspec"]),
+        ("inspect", &["model", "config", "aws"]),
+        ("release", &["model", "process", "event", "config", "aws", "docker", "probe", "journal", "plan", "F", "buildspec", "inspect"]),
         (
             "cli",
             &[
@@ -41,6 +42,7 @@ mod table {
                 "detect",
                 "local",
                 "infra",
+                "inspect",
                 "release",
             ],
         ),
@@ -62,6 +64,7 @@ mod table {
                 "detect",
                 "local",
                 "infra",
+                "inspect",
                 "release",
                 "cli",
             ],

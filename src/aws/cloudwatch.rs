@@ -2,8 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use serde_json::{Value, json};
+
+use super::ecs_json::{list, text, text_or_empty};
 use super::query::Service;
-use super::query_xml::Node;
 use super::{Aws, AwsError};
 
 /// An alarm on a metric.
@@ -31,22 +33,30 @@ impl Aws {
     /// # Errors
     /// Not allowed.
     pub async fn alarms(&self) -> Result<Vec<Alarm>, AwsError> {
-        let parameters = [("AlarmTypes.member.1", "MetricAlarm"), ("MaxRecords", "100")];
-        let list = |page: &Node| page.list("MetricAlarms").to_vec();
-        let found = self.query_all(Service::CloudWatch, "cloudwatch:DescribeAlarms", "", &parameters, "NextToken", list).await?;
-        Ok(found.iter().map(alarm).collect())
+        let mut question = json!({"AlarmTypes": ["MetricAlarm"], "MaxRecords": 100});
+        let mut alarms = Vec::new();
+        loop {
+            let answer = self.json(Service::CloudWatch, "cloudwatch:DescribeAlarms", "", &question).await?;
+            alarms.extend(list(&answer, "MetricAlarms").iter().map(alarm));
+            match text(&answer, "NextToken").filter(|token| text(&question, "NextToken").as_ref() != Some(token)) {
+                Some(next) => question["NextToken"] = Value::String(next),
+                None => return Ok(alarms),
+            }
+        }
     }
 }
 
-fn alarm(node: &Node) -> Alarm {
+fn alarm(value: &Value) -> Alarm {
     // An alarm on an expression has its metrics one by one.
-    let dimensions = node.descendants("Dimensions").into_iter().flat_map(|list| &list.children);
+    let metrics = list(value, "Metrics").iter().filter_map(|metric| metric.pointer("/MetricStat/Metric"));
+    let dimensions = list(value, "Dimensions").iter().chain(metrics.flat_map(|metric| list(metric, "Dimensions")));
+    let on = value.get("ActionsEnabled").and_then(Value::as_bool).unwrap_or_default();
     Alarm {
-        name: node.text("AlarmName").unwrap_or_default(),
-        namespace: node.text("Namespace").unwrap_or_default(),
-        metric: node.text("MetricName").unwrap_or_default(),
-        dimensions: dimensions.filter_map(|dimension| Some((dimension.text("Name")?, dimension.text("Value")?))).collect(),
-        acts: node.is_true("ActionsEnabled") && !node.list("AlarmActions").is_empty(),
-        state: node.text("StateValue").unwrap_or_default(),
+        name: text_or_empty(value, "AlarmName"),
+        namespace: text_or_empty(value, "Namespace"),
+        metric: text_or_empty(value, "MetricName"),
+        dimensions: dimensions.filter_map(|dimension| Some((text(dimension, "Name")?, text(dimension, "Value")?))).collect(),
+        acts: on && !list(value, "AlarmActions").is_empty(),
+        state: text_or_empty(value, "StateValue"),
     }
 }

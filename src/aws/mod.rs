@@ -7,6 +7,7 @@
 //! is a local cloud.
 
 mod cloudfront;
+mod cloudfront_edge;
 mod cloudwatch;
 mod ec2;
 mod ecr;
@@ -14,13 +15,16 @@ mod ecr_repository;
 mod ecs;
 mod ecs_deployment;
 mod ecs_json;
+mod ecs_network;
 mod ecs_room;
 mod ecs_run;
 mod ecs_stopped;
 mod ecs_task;
 mod elb;
+mod elb_balancer;
 mod error;
 mod fence;
+mod guards;
 mod kind;
 mod lambda;
 mod log_stream;
@@ -54,19 +58,23 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider, SharedHttpClien
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
 pub use cloudfront::{Distribution, Origin};
+pub use cloudfront_edge::{Behaviour, Edge, EdgeOrigin};
 pub use cloudwatch::Alarm;
 pub use ec2::{Admission, Route, RouteTable, SecurityGroup, Subnet};
 pub use ecr::{RegistryCredentials, Repository};
 pub use ecr_repository::Manifest;
 pub use ecs::{CircuitBreaker, Cluster, Deployment, Event, Service};
 pub use ecs_deployment::ServiceDeployment;
+pub use ecs_network::{Host, Placement};
 pub use ecs_room::Room;
 pub use ecs_run::{RunTask, Task, TaskContainer};
 pub use ecs_stopped::{StoppedContainer, StoppedTask};
 pub use ecs_task::{Container, TaskDefinition};
 pub use elb::{Listener, Target};
+pub use elb_balancer::{Balancer, BalancerListener, Forward};
 pub use error::AwsError;
 pub use fence::{Fence, Moment};
+pub use guards::{Cache, Pipeline, Surroundings};
 pub use lambda::{Function, FunctionCode, Invocation};
 pub use log_stream::{LogEvent, LogPage};
 pub use rds::DbInstance;

@@ -5,7 +5,7 @@
 //! Credentials and their renewal, signing, clock skew, retries, timeouts and the kinds of error stay the SDK's.
 //!
 //! <https://smithy.io/2.0/aws/protocols/aws-query-protocol.html>, <https://smithy.io/2.0/aws/protocols/aws-ec2-query-protocol.html>,
-//! <https://smithy.io/2.0/aws/protocols/aws-json-1_1-protocol.html>
+//! <https://smithy.io/2.0/aws/protocols/aws-json-1_0-protocol.html> (`CloudWatch`), and `aws-json-1_1-protocol.html` beside it
 
 use std::fmt;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -31,7 +31,10 @@ use super::{Aws, AwsError};
 pub(super) enum Service {
     ApplicationAutoScaling,
     CloudWatch,
+    CodePipeline,
     Ec2,
+    ElastiCache,
+    Events,
     Rds,
 }
 
@@ -43,7 +46,10 @@ impl Service {
         match self {
             Self::ApplicationAutoScaling => "application-autoscaling",
             Self::CloudWatch => "monitoring",
+            Self::CodePipeline => "codepipeline",
             Self::Ec2 => "ec2",
+            Self::ElastiCache => "elasticache",
+            Self::Events => "events",
             Self::Rds => "rds",
         }
     }
@@ -52,8 +58,11 @@ impl Service {
     fn version(self) -> &'static str {
         match self {
             Self::ApplicationAutoScaling => "AnyScaleFrontendService",
-            Self::CloudWatch => "2010-08-01",
+            Self::CloudWatch => "GraniteServiceVersion20100801",
+            Self::CodePipeline => "CodePipeline_20150709",
             Self::Ec2 => "2016-11-15",
+            Self::ElastiCache => "2015-02-02",
+            Self::Events => "AWSEvents",
             Self::Rds => "2014-10-31",
         }
     }
@@ -126,7 +135,8 @@ impl Aws {
     ) -> Result<Value, AwsError> {
         let resource = resource.into();
         let target = format!("{}.{}", service.version(), action(operation));
-        let headers = vec![("content-type", "application/x-amz-json-1.1".to_owned()), ("x-amz-target", target)];
+        let content = if service == Service::CloudWatch { "application/x-amz-json-1.0" } else { "application/x-amz-json-1.1" };
+        let headers = vec![("content-type", content.to_owned()), ("x-amz-target", target)];
         let bytes = self.carry(service, operation, &resource, headers, body.to_string()).await?;
         serde_json::from_slice(&bytes).map_err(|error| AwsError::unexpected(operation, resource, format!("the answer is no JSON: {error}")))
     }

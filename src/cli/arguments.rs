@@ -130,8 +130,8 @@ pub(super) enum Verb {
     Status(Units),
     /// Say which releases there were, and what they came to
     History(History),
-    /// Look for everything that a release needs, and write nothing
-    Verify(Units),
+    /// Look for everything that a release needs, and at the infrastructure that it stands on; write nothing
+    Verify(Verify),
     /// Run a buildspec: on this machine, or in a container
     Build(Box<super::build::Build>),
     /// The local cloud: AWS's APIs, a registry and PostgreSQL on this machine
@@ -214,6 +214,21 @@ pub(super) struct Rollback {
 }
 
 #[derive(Debug, Args)]
+pub(super) struct Verify {
+    #[command(flatten)]
+    pub(super) units: Units,
+    /// Exit with 11 where there is anything to think about, too
+    #[arg(long)]
+    pub(super) strict: bool,
+    /// A check whose failure is known and accepted, by its name: it counts as something to think about
+    #[arg(long, value_name = "CHECK")]
+    pub(super) accept: Vec<String>,
+    /// Write a `JUnit` file with a test case for each check
+    #[arg(long, value_name = "FILE")]
+    pub(super) junit: Option<PathBuf>,
+}
+
+#[derive(Debug, Args)]
 pub(super) struct Promote {
     /// The release, by its id; where it goes is said by --env
     pub(super) release: ReleaseId,
@@ -236,8 +251,25 @@ pub(super) struct Promote {
 
 #[derive(Debug, Args)]
 pub(super) struct Policy {
-    /// assets, images, migrations, services or publish [default: all five, as for `release` and `rollback`]
-    pub(super) stage: Option<Stage>,
+    /// assets, images, migrations, services, publish, or verify [default: the five stages, as for `release`, `promote` and `rollback`]
+    pub(super) of: Option<PolicyOf>,
+}
+
+/// What a policy is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum PolicyOf {
+    /// A stage of a release.
+    Stage(Stage),
+    /// `verify`.
+    Verify,
+}
+
+impl std::str::FromStr for PolicyOf {
+    type Err = crate::model::Invalid;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        if text == "verify" { Ok(Self::Verify) } else { text.parse().map(Self::Stage) }
+    }
 }
 
 #[derive(Debug, Args)]

@@ -47,6 +47,36 @@ pub struct Finding {
     pub refusal: Option<Refusal>,
 }
 
+/// What is thought of something.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verdict {
+    /// As it should be.
+    Ok,
+    /// It could be better, or is a choice that should be known.
+    Warn,
+    /// Open, readable or lost to whom it should not be.
+    Fail,
+    /// Nobody could look.
+    NotSeen,
+}
+
+/// One check of infrastructure that somebody else owns.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Check {
+    /// Its name, which stays the same: `bucket-closed`.
+    pub check: String,
+    /// On what: "site `web`".
+    pub on: String,
+    /// What is thought of it.
+    pub verdict: Verdict,
+    /// What was seen, or why nothing was.
+    pub seen: String,
+    /// What to do about it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cure: Option<String>,
+}
+
 /// What `verify` has found.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Verification {
@@ -54,6 +84,8 @@ pub struct Verification {
     pub account: String,
     /// The region.
     pub region: String,
-    /// All that was looked at.
+    /// All that a release would look at.
     pub findings: Vec<Finding>,
+    /// The infrastructure that it stands on.
+    pub checks: Vec<Check>,
 }

@@ -13,7 +13,7 @@ mod name;
 mod release;
 pub mod yaml;
 
-pub use answer::{Finding, Status, UnitStatus, Verification};
+pub use answer::{Check, Finding, Status, UnitStatus, Verdict, Verification};
 pub use build::{Authority, BaseImage, BuildSecret, ImageTag, SecretFrom};
 pub use ci::CiSystem;
 pub use digest::{ImageDigest, Sha256};

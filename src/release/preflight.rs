@@ -10,6 +10,7 @@ use crate::cdn;
 use crate::config::{State, Strategy};
 use crate::event::{Events, Outcome, Step};
 use crate::image;
+use crate::inspect;
 use crate::migration;
 use crate::model::{Exit, Failure, Finding, Refusal, Stage, UnitName, Verification};
 use crate::service;
@@ -230,5 +231,12 @@ pub(super) async fn verify(request: &Request, events: &Events) -> Result<Verific
     let mut found = Resources::default();
     look_at_sites(request, &aws, &scope, &Stage::ALL, &mut found).await?;
     look(request, &aws, &identity.account, &scope, &mut found).await?;
-    Ok(Verification { account: identity.account, region: aws.region().to_owned(), findings: found.findings })
+    let units = inspect::Units { sites: &scope.sites, services: &scope.services, migrations: &scope.migrations };
+    let looking = events.step(Step::before("infrastructure", "look at"), async {
+        let checks = inspect::inspect(&aws, &request.project.config, units).await;
+        let count = checks.len();
+        Ok((checks, Outcome::Done, format!("{count} checks")))
+    });
+    let checks = looking.await?;
+    Ok(Verification { account: identity.account, region: aws.region().to_owned(), findings: found.findings, checks })
 }

@@ -26,7 +26,7 @@ pub use history::{history_text, release_text};
 pub use junit::{TestCase, TestFailure, first_line, junit, step_cases};
 pub use page::{Page, page};
 pub use plan::text as plan_text;
-pub use status::{status_text, verification_text};
+pub use status::{status_text, verification_cases, verification_text};
 
 /// How progress is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

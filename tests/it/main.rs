@@ -83,6 +83,8 @@ mod stages;
 #[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+mod verify;
 
 /// A file that nobody declares is compiled by nobody, and its tests pass by not running.
 #[test]

@@ -73,7 +73,9 @@ async fn a_failure_says_what_it_is() {
 
     proxy.fail_next(|_| true, 1, answer(200, "<html>hello"));
     let unreadable = aws.alarms().await.unwrap_err();
-    assert!(unreadable.to_string().contains("the answer is no XML"), "{unreadable}");
+    assert!(unreadable.to_string().contains("the answer is no JSON"), "{unreadable}");
+    proxy.fail_next(|_| true, 1, answer(200, "upstream"));
+    assert!(aws.subnets(&[]).await.unwrap_err().to_string().contains("the answer is no XML"));
 }
 
 #[tokio::test]

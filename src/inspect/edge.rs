@@ -1,0 +1,194 @@
+//! A distribution: what reaches it, what it reaches, and whether both are guarded.
+
+use crate::aws::{Aws, Edge, EdgeOrigin};
+use crate::config::Config;
+
+use super::network::some;
+use super::{Sheet, see};
+
+/// A distribution, for what stands behind it.
+#[derive(Debug)]
+pub(super) struct Front {
+    pub(super) id: String,
+    pub(super) arn: String,
+    /// How it reads the site's bucket.
+    pub(super) signs: Signs,
+    pub(super) origins: Vec<EdgeOrigin>,
+}
+
+/// How requests to a bucket are signed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Signs {
+    /// By origin access control.
+    Control,
+    /// By an origin access identity.
+    Identity,
+    /// Not at all.
+    Not,
+}
+
+/// Looks at the distribution in front of `bucket`.
+pub(super) async fn inspect(aws: &Aws, id: &str, bucket: &str, config: &Config, sheet: &mut Sheet) -> Option<Front> {
+    let edge = match see(aws.edge(id)).await {
+        Ok(Some(edge)) => edge,
+        Ok(None) => {
+            sheet.unseen("site-behind-cdn", format!("there is no distribution `{id}` in this account"));
+            return None;
+        }
+        Err(why) => {
+            for check in ["site-behind-cdn", "viewer-tls", "waf"] {
+                sheet.unseen(check, why.clone());
+            }
+            return None;
+        }
+    };
+    let own = edge
+        .origins
+        .iter()
+        .find(|origin| origin.domain.split('.').next() == Some(bucket) || origin.domain.starts_with(&format!("{bucket}.")));
+    served(&edge, id, bucket, own, sheet);
+    viewers(&edge, id, sheet);
+    firewall(&edge, id, sheet);
+    interfaces(&edge, config, sheet);
+    functions(aws, &edge, config, sheet).await;
+    let signs = match own {
+        Some(origin) if origin.access_control => Signs::Control,
+        Some(origin) if origin.access_identity => Signs::Identity,
+        _ => Signs::Not,
+    };
+    if signs == Signs::Not && own.is_some_and(|origin| !origin.is_website()) {
+        let seen = format!("the distribution `{id}` reads `{bucket}` without signing, which only a public bucket answers");
+        sheet.fail("bucket-origin-access", seen, "give the origin an origin access control, and allow it in the bucket's policy");
+    }
+    Some(Front { id: id.to_owned(), arn: edge.arn, signs, origins: edge.origins })
+}
+
+fn served(edge: &Edge, id: &str, bucket: &str, own: Option<&EdgeOrigin>, sheet: &mut Sheet) {
+    const CHECK: &str = "site-behind-cdn";
+    let Some(origin) = own else {
+        let origins: Vec<&str> = edge.origins.iter().map(|origin| origin.domain.as_str()).collect();
+        let seen = format!("the distribution `{id}` has no origin in `{bucket}`; it has {}", some(&origins));
+        return sheet.fail(CHECK, seen, "add the bucket as an origin, or correct `distribution`");
+    };
+    let paths: Vec<&str> =
+        edge.behaviours.iter().filter(|behaviour| behaviour.origin == origin.id).map(|behaviour| behaviour.path.as_str()).collect();
+    if paths.is_empty() {
+        let seen = format!("no behaviour of the distribution `{id}` leads to `{bucket}`");
+        return sheet.fail(CHECK, seen, "add a behaviour for the site's paths, or make the bucket the default's origin");
+    }
+    if !edge.enabled {
+        return sheet.fail(CHECK, format!("the distribution `{id}` is turned off"), "turn it on");
+    }
+    sheet.ok(CHECK, format!("the distribution `{id}` serves {} out of `{bucket}`", some(&paths)));
+}
+
+fn viewers(edge: &Edge, id: &str, sheet: &mut Sheet) {
+    const CHECK: &str = "viewer-tls";
+    let plain: Vec<&str> =
+        edge.behaviours.iter().filter(|behaviour| behaviour.viewer == "allow-all").map(|behaviour| behaviour.path.as_str()).collect();
+    if !plain.is_empty() {
+        let seen = format!("the distribution `{id}` serves {} without TLS, too", some(&plain));
+        return sheet.fail(CHECK, seen, "set the viewer protocol policy of these behaviours to `redirect-to-https`");
+    }
+    match edge.minimum_protocol.as_deref() {
+        None if edge.aliases.is_empty() => sheet.ok(CHECK, "every path is served with TLS alone, under CloudFront's own name"),
+        Some(version) if version.starts_with("TLSv1.2") || version.starts_with("TLSv1.3") => {
+            sheet.ok(CHECK, format!("every path is served with TLS alone, from {version} on"));
+        }
+        version => {
+            let seen = format!(
+                "every path is served with TLS alone, but old versions are accepted ({})",
+                version.unwrap_or("the default certificate's")
+            );
+            sheet.warn(CHECK, seen, "set the minimum protocol version to `TLSv1.2_2021` or later");
+        }
+    }
+}
+
+/// A web ACL for CloudFront is global: its ARN says so.
+///
+/// <https://docs.aws.amazon.com/waf/latest/developerguide/cloudfront-features.html>
+fn firewall(edge: &Edge, id: &str, sheet: &mut Sheet) {
+    const CHECK: &str = "waf";
+    let cure = "attach a web ACL of scope CLOUDFRONT (it lives in us-east-1), with AWS's managed rules and a rate limit";
+    match edge.web_acl.as_deref() {
+        None => sheet.warn(CHECK, format!("no web ACL stands in front of the distribution `{id}`"), cure),
+        Some(acl) if acl.starts_with("arn:") && !acl.contains(":global/webacl/") => {
+            sheet.warn(CHECK, format!("`{acl}` is no web ACL for CloudFront"), cure);
+        }
+        Some(acl) => {
+            let name = acl.split("/webacl/").nth(1).and_then(|rest| rest.split('/').next()).unwrap_or(acl);
+            sheet.ok(CHECK, format!("the web ACL `{name}` stands in front of the distribution `{id}`"));
+        }
+    }
+}
+
+/// Where the distribution sends what is not the site's: to services.
+fn interfaces(edge: &Edge, config: &Config, sheet: &mut Sheet) {
+    const CHECK: &str = "api-behind-cdn";
+    if config.services.is_empty() {
+        return;
+    }
+    let ids: Vec<&str> = edge.origins.iter().filter(|origin| is_server(origin)).map(|origin| origin.id.as_str()).collect();
+    let paths: Vec<&str> = edge
+        .behaviours
+        .iter()
+        .filter(|behaviour| ids.contains(&behaviour.origin.as_str()))
+        .map(|behaviour| behaviour.path.as_str())
+        .collect();
+    if paths.is_empty() {
+        let cure = "add the load balancer as an origin, with a behaviour for the services' paths: one name, one TLS, one web ACL for all";
+        return sheet.warn(CHECK, "the distribution sends nothing to a load balancer: services have another way in", cure);
+    }
+    sheet.ok(CHECK, format!("the distribution sends {} to a load balancer", some(&paths)));
+    let plain: Vec<&str> = edge
+        .origins
+        .iter()
+        .filter(|origin| is_server(origin) && !origin.in_vpc && origin.protocol.as_deref() != Some("https-only"))
+        .map(|origin| origin.domain.as_str())
+        .collect();
+    if plain.is_empty() {
+        sheet.ok("origin-tls", "CloudFront speaks TLS to the load balancer, or reaches it inside its VPC");
+    } else {
+        let cure = "give the load balancer an HTTPS listener with a certificate for the origin's name, and set `https-only`";
+        sheet.warn("origin-tls", format!("CloudFront may speak to {} without TLS", some(&plain)), cure);
+    }
+}
+
+/// Neither a bucket nor a function.
+pub(super) fn is_server(origin: &EdgeOrigin) -> bool {
+    !origin.is_bucket() && !origin.is_website() && !origin.is_function()
+}
+
+/// A Next.js application's functions, behind the same distribution.
+async fn functions(aws: &Aws, edge: &Edge, config: &Config, sheet: &mut Sheet) {
+    let functions: Vec<&EdgeOrigin> = edge.origins.iter().filter(|origin| origin.is_function()).collect();
+    if functions.is_empty() {
+        return;
+    }
+    let open: Vec<&str> = functions.iter().filter(|origin| !origin.access_control).map(|origin| origin.domain.as_str()).collect();
+    if open.is_empty() {
+        sheet.ok("function-origin", "CloudFront signs its requests to the functions (their addresses have to ask for it: AWS_IAM)");
+    } else {
+        let cure = "set the function URL's authorisation to AWS_IAM, and give the origin an origin access control of type lambda";
+        sheet.fail("function-origin", format!("requests to {} are not signed: anybody may send them", some(&open)), cure);
+    }
+    let images = edge.behaviours.iter().any(|behaviour| behaviour.path.trim_start_matches('/').starts_with("_next/image"));
+    if images {
+        sheet.ok("image-optimisation", "`/_next/image*` has a behaviour of its own");
+    } else {
+        let cure = "add a behaviour `/_next/image*` that leads to the image optimisation function, if the application has <Image />";
+        sheet.warn("image-optimisation", "no behaviour is for `/_next/image*`", cure);
+    }
+    match see(aws.schedules(config.app.as_str())).await {
+        Err(why) => sheet.unseen("warmer", why),
+        Ok(rules) if rules.is_empty() => {
+            let cure = "schedule a warmer with `rate(5 minutes)`, or keep functions warm by provisioned concurrency";
+            sheet.warn("warmer", format!("no schedule's name begins with `{}`: functions start cold", config.app), cure);
+        }
+        Ok(rules) => {
+            let shown: Vec<String> = rules.iter().map(|(name, schedule)| format!("{name}: {schedule}")).collect();
+            sheet.ok("warmer", format!("scheduled: {}", some(&shown)));
+        }
+    }
+}
