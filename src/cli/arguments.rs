@@ -6,7 +6,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Duration;
 use crate::model::{ReleaseId, Stage, UnitName};
-use crate::release::Hold;
+use crate::release::{GoOn, Hold};
 
 use super::outputs::Outputs;
 
@@ -120,6 +120,8 @@ pub(super) enum Verb {
     Plan(Plan),
     /// Release: assets, images, migrations, services, publish
     Release(Release),
+    /// Begin a release that several machines go on with, each with a stage of its own
+    Begin(Begin),
     /// Run one stage of a release
     Stage(StageVerb),
     /// Bring what a release left live in one environment to another, without a build
@@ -320,21 +322,26 @@ pub(super) struct StageVerb {
     pub(super) stage: Stage,
     #[command(flatten)]
     pub(super) units: Units,
-    /// The release to go on with, by the id that an earlier stage has printed; `none` begins one
-    #[arg(long, value_name = "ID")]
-    pub(super) release: Option<GoOn>,
+    /// The release to go on with, by the id that an earlier stage has printed; `commit` is the newest of this
+    /// commit, `none` begins one
+    #[arg(long, value_name = "ID", value_parser = go_on, default_value = "none", hide_default_value = true)]
+    pub(super) release: GoOn,
 }
 
-/// A release to go on with, if there is one. A pipeline hands on `none`, or nothing, where the stage before had nothing to do.
-#[derive(Debug, Clone)]
-pub(super) struct GoOn(pub(super) Option<ReleaseId>);
+/// A pipeline hands on `none`, or nothing, where the stage before had nothing to do.
+fn go_on(text: &str) -> Result<GoOn, crate::model::Invalid> {
+    Ok(match text {
+        "" | "none" => GoOn::Begin,
+        "commit" => GoOn::OfCommit,
+        id => GoOn::With(id.parse()?),
+    })
+}
 
-impl std::str::FromStr for GoOn {
-    type Err = crate::model::Invalid;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Ok(Self(if matches!(text, "" | "none") { None } else { Some(text.parse()?) }))
-    }
+#[derive(Debug, Args)]
+pub(super) struct Begin {
+    /// Write `RELEASE_ID` as a line that a shell can source
+    #[arg(long, value_name = "FILE")]
+    pub(super) export: Option<PathBuf>,
 }
 
 #[derive(Debug, Args)]

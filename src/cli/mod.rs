@@ -3,6 +3,7 @@
 //! The only room beside `report` that prints, and the only one that reads the process environment.
 
 mod arguments;
+mod begin;
 mod build;
 mod build_tree;
 mod ci;
@@ -61,6 +62,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Verb::Init(verb) => init::run(common, verb),
         Verb::Plan(verb) => plan::run(common, verb).await,
         Verb::Release(verb) => release::run(common, verb).await,
+        Verb::Begin(verb) => begin::run(common, verb).await,
         Verb::Stage(verb) => stage::run(common, verb).await,
         Verb::Promote(verb) => promote::run(common, verb).await,
         Verb::Rollback(verb) => rollback::run(common, verb).await,

@@ -79,13 +79,7 @@ impl Outputs {
 
     /// Makes room for the files, before anything else is done.
     fn clear(&self) -> Result<(), Failure> {
-        for path in self.paths()? {
-            make_room(&path).map_err(|error| {
-                let failure = Failure::new(Exit::Config, format!("`{}` cannot be written; nothing was changed", path.display()));
-                failure.because(error).hint("name a file in a directory that may be written to")
-            })?;
-        }
-        Ok(())
+        self.paths()?.iter().try_for_each(|path| clear(Some(path)))
     }
 
     /// Refuses what cannot be said in the form of a file.
@@ -119,6 +113,23 @@ impl Outputs {
 
 /// What windlass leaves in a checkout is no change of it.
 const OWN_FOLDER: &str = ".windlass";
+
+/// Makes room for a file, before anything else is done.
+pub(super) fn clear(path: Option<&Path>) -> Result<(), Failure> {
+    let Some(path) = path else { return Ok(()) };
+    make_room(path).map_err(|error| {
+        let failure = Failure::new(Exit::Config, format!("`{}` cannot be written; nothing was changed", path.display()));
+        failure.because(error).hint("name a file in a directory that may be written to")
+    })
+}
+
+/// Writes a file when all else is done.
+pub(super) fn write_file(path: &Path, verb: &str, text: &str) -> Result<(), Failure> {
+    std::fs::write(path, text).map_err(|error| {
+        let failure = Failure::new(Exit::Bug, format!("the {verb} is done, but writing `{}` failed", path.display())).because(error);
+        failure.hint("name a file in a directory that may be written to; the same command again has nothing to do, and writes it")
+    })
+}
 
 fn make_room(path: &Path) -> std::io::Result<()> {
     if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
@@ -212,12 +223,7 @@ impl Watched<'_> {
 }
 
 fn write(outputs: &Outputs, verb: &str, ran: &[StepRan], account: &Account, result: &Result<Released, Failure>) -> Result<(), Failure> {
-    let write = |path: &Path, text: String| {
-        std::fs::write(path, text).map_err(|error| {
-            let failure = Failure::new(Exit::Bug, format!("the {verb} is done, but writing `{}` failed", path.display())).because(error);
-            failure.hint("name a file in a directory that may be written to; the same command again has nothing to do, and writes it")
-        })
-    };
+    let write = |path: &Path, text: String| write_file(path, verb, &text);
     let mask = session::mask();
     if let Some(path) = &outputs.junit {
         write(path, report::junit("windlass", &cases(verb, ran, result)))?;

@@ -12,7 +12,7 @@ pub(super) async fn run(common: &Common, verb: &StageVerb) -> Result<ExitCode, F
     let name = format!("stage {}", verb.stage);
     let released = outputs::reported(common, &verb.outputs, &name, async |events, stop, watched| {
         let request = watched.request(&verb.units.units, verb.locking.hold(), events).await?;
-        release::stage(&request, verb.stage, verb.release.as_ref().and_then(|given| given.0.clone()), events, stop).await
+        release::stage(&request, verb.stage, verb.release.clone(), events, stop).await
     });
     super::release::say(common, &released.await?, &format!("stage {} done, release", verb.stage))
 }

@@ -5,6 +5,7 @@
 //! PREFIX/APP/ENVIRONMENT/live.json              what is live of services and databases, and which manifests are
 //! PREFIX/APP/ENVIRONMENT/sites/SITE/live.json   what is live of a site: all its files
 //! PREFIX/APP/ENVIRONMENT/releases/ID.json       the record of a release
+//! PREFIX/APP/ENVIRONMENT/parts/ID/….json        what one of several machines has done of a release
 //! PREFIX/APP/ENVIRONMENT/commits/COMMIT.json    which release a commit is that changed nothing
 //! PREFIX/APP/ENVIRONMENT/plans/ID.json          its plan, as it was executed
 //! PREFIX/APP/ENVIRONMENT/sites/SITE/ID.json     the manifest of what a release published
@@ -221,6 +222,26 @@ impl Journal {
     /// S3 fails, or the object is unreadable.
     pub async fn site_of<M: DeserializeOwned>(&self, site: &UnitName, release: &ReleaseId) -> Result<Option<Published<M>>, JournalError> {
         self.read(&format!("sites/{site}/{release}.json")).await
+    }
+
+    /// Keeps what one machine has done of a release, under a name that no other uses.
+    ///
+    /// # Errors
+    /// S3 fails.
+    pub async fn set_part<T: Serialize>(&self, release: &ReleaseId, name: &str, part: &T) -> Result<(), JournalError> {
+        self.write(&format!("parts/{release}/{name}.json"), part).await
+    }
+
+    /// What machines have done of a release, each by itself.
+    ///
+    /// # Errors
+    /// S3 fails, or an object is unreadable.
+    pub async fn parts<T: DeserializeOwned>(&self, release: &ReleaseId) -> Result<Vec<T>, JournalError> {
+        let listed = self.aws.list_objects(&self.bucket, &self.key(&format!("parts/{release}/"))).await?;
+        let own = self.key("");
+        let names = listed.iter().filter_map(|object| object.key.strip_prefix(&own));
+        let parts = futures_util::future::try_join_all(names.map(|name| self.read(name))).await?;
+        Ok(parts.into_iter().flatten().collect())
     }
 
     /// The ids of all releases, the newest first.

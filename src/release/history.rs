@@ -5,7 +5,7 @@ use crate::journal::{Journal, Record};
 use crate::model::{Exit, Failure, ReleaseId};
 use crate::plan::Plan;
 
-use super::{Request, preflight, prepare};
+use super::{Request, parts, preflight, prepare};
 
 /// The records of the newest `limit` releases, the newest first.
 pub(super) async fn history(request: &Request, limit: usize, events: &Events) -> Result<Vec<Record>, Failure> {
@@ -20,7 +20,7 @@ pub(super) async fn history(request: &Request, limit: usize, events: &Events) ->
 /// One release's record, and its plan if that is kept.
 pub(super) async fn recorded(request: &Request, id: &ReleaseId, events: &Events) -> Result<(Record, Option<Plan>), Failure> {
     let journal = journal(request, events).await?;
-    let record = journal.record(id).await.map_err(|error| prepare::unreadable(error, "record"))?;
+    let record = parts::record(&journal, id).await?;
     let record = record.ok_or_else(|| {
         let failure = Failure::new(Exit::Preflight, format!("there is no release `{id}` in the state"));
         failure.hint("`windlass history` names those that there are")

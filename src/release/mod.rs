@@ -14,6 +14,7 @@ mod history;
 mod lease;
 mod migrations;
 mod older;
+mod parts;
 mod preflight;
 mod prepare;
 mod promote;
@@ -158,11 +159,38 @@ pub async fn release_saved(request: &Request, saved: &Saved, events: &Events, st
     run::under_lock(request, draw, None, events, stop).await
 }
 
+/// Which release a stage belongs to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum GoOn {
+    /// One of its own, if there is anything to do.
+    Begin,
+    /// This one.
+    With(ReleaseId),
+    /// The newest one of the checkout's commit.
+    OfCommit,
+}
+
+/// Begins a release that several machines go on with: its record is written, and nothing else.
+///
+/// # Errors
+/// AWS cannot be reached or refuses; no state is kept.
+pub async fn begin(request: &Request, events: &Events) -> Result<ReleaseId, Failure> {
+    parts::begin(request, events).await
+}
+
 /// Runs one stage, perhaps of a release that another machine has begun.
 ///
 /// # Errors
 /// As [`release`]; [`Exit::Preflight`] if the release is unknown.
-pub async fn stage(request: &Request, stage: Stage, release: Option<ReleaseId>, events: &Events, stop: &Stop) -> Result<Released, Failure> {
+pub async fn stage(request: &Request, stage: Stage, release: GoOn, events: &Events, stop: &Stop) -> Result<Released, Failure> {
+    let release = match release {
+        GoOn::Begin => None,
+        GoOn::With(id) => Some(id),
+        GoOn::OfCommit => Some(parts::of_commit(request, events).await?),
+    };
+    if let (Stage::Images, Some(id)) = (stage, &release) {
+        return parts::images(request, id, events, stop).await;
+    }
     let stages: &[Stage] = match stage {
         Stage::Assets => &[Stage::Assets],
         Stage::Images => &[Stage::Images],

@@ -21,7 +21,7 @@ use crate::site;
 use crate::site::plan::SitePlan;
 
 use super::from_image::{self, Taken};
-use super::{Request, Stop, build, commit, preflight, scope};
+use super::{Request, Stop, build, commit, parts, preflight, scope};
 
 /// What the stages work with.
 #[derive(Debug)]
@@ -92,17 +92,27 @@ impl World {
     pub(super) async fn save_etags(&self, release: &ReleaseId) -> Result<(), Failure> {
         match &self.journal {
             Some(journal) => {
-                journal.set_etags(release, &self.etags).await.map_err(|error| unwritable(error, "entity tags", Some(Stage::Assets)))
+                // Another machine may have uploaded other sites of the release.
+                let mut all: Etags = journal.etags(release).await.map_err(|error| unreadable(error, "entity tags"))?.unwrap_or_default();
+                all.extend(self.etags.clone());
+                journal.set_etags(release, &all).await.map_err(|error| unwritable(error, "entity tags", Some(Stage::Assets)))
             }
             None => Ok(()),
         }
     }
 
-    pub(super) async fn save_plan(&self, release: &ReleaseId, plan: &Plan) -> Result<(), Failure> {
+    /// Keeps the plan; of a release that goes on, beside what is kept of other sites.
+    pub(super) async fn save_plan(&self, release: &ReleaseId, plan: &Plan, goes_on: bool) -> Result<(), Failure> {
         match &self.journal {
             // A later stage's own plan must not hide what `publish` goes by.
             Some(journal) if plan.stages.contains(&Stage::Assets) => {
-                journal.set_plan(release, plan).await.map_err(|error| unwritable(error, "plan", None))
+                let known: Option<Plan> =
+                    if goes_on { journal.plan(release).await.map_err(|error| unreadable(error, "plan"))? } else { None };
+                let mut all = plan.clone();
+                for (name, site) in known.into_iter().flat_map(|known| known.sites) {
+                    all.sites.entry(name).or_insert(site);
+                }
+                journal.set_plan(release, &all).await.map_err(|error| unwritable(error, "plan", None))
             }
             _ => Ok(()),
         }
@@ -397,7 +407,7 @@ async fn remembered(journal: Option<&Journal>, release: Option<&ReleaseId>, serv
     };
     let live = if services { journal.live().await.map_err(|error| unreadable(error, "what is live"))? } else { Live::default() };
     let Some(id) = release else { return Ok((live, None)) };
-    let record = journal.record(id).await.map_err(|error| unreadable(error, "record"))?;
+    let record = parts::record(journal, id).await?;
     if record.is_some() {
         return Ok((live, record));
     }

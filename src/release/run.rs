@@ -6,12 +6,12 @@ use time::OffsetDateTime;
 
 use crate::event::{Event, Events, Outcome};
 use crate::journal::{Lease, Ran, Record, Run};
-use crate::model::{Exit, Failure, ImageRef, ReleaseId, Sha256, Stage};
+use crate::model::{Commit, Exit, Failure, ImageRef, ReleaseId, Sha256, Stage};
 use crate::plan::Plan;
 use crate::service::plan::Action;
 use crate::site::plan::Known;
 
-use super::{Released, Request, Stop, World, commit, lease, older, prepare, same, saved, stages, stopped};
+use super::{Released, Request, Stop, World, commit, lease, older, parts, prepare, same, saved, stages, stopped};
 
 /// How often a plan is drawn because what is live has moved under it.
 const DRAWINGS: usize = 3;
@@ -117,10 +117,11 @@ async fn recorded(
     events: &Events,
     stop: &Stop,
 ) -> Result<ReleaseId, Failure> {
-    let given = world.record.take();
-    let record = match given {
-        Some(record) => Some(record),
-        None => unfinished(world, plan, lease).await?,
+    let record = match (world.record.take(), &world.journal) {
+        // Another machine may have gone on with it since it was read.
+        (Some(given), Some(journal)) => parts::record(journal, &given.release).await?.or(Some(given)),
+        (Some(given), None) => Some(given),
+        (None, _) => unfinished(world, plan, lease).await?,
     };
     if plan.restores.is_none() {
         older::refuse(request, world, plan, record.as_ref().map(|record| &record.release), events).await?;
@@ -151,23 +152,13 @@ async fn recorded(
     if !record.runs.is_empty() {
         events.note(format!("going on with release {}, run {}", record.release, record.runs.len() + 1));
     }
-    record.runs.push(Run {
-        by: world.caller.clone().unwrap_or_default(),
-        at: request.origin.at.clone(),
-        pipeline: request.origin.pipeline.clone(),
-        system: request.origin.system,
-        links: request.origin.links.clone(),
-        stages: plan.stages.clone(),
-        started: OffsetDateTime::now_utc(),
-        ended: None,
-        exit: None,
-        failure: None,
-    });
+    let goes_on = !record.runs.is_empty();
+    record.runs.push(begins(request, world, plan));
     let short = plan.commit.as_ref().map(|commit| commit.short().to_owned());
     request.witness.recorded(&request.project.config, plan, &record);
     events.send(Event::ReleaseStarted { release: record.release.clone(), commit: short });
     let earlier = record.steps.clone();
-    futures_util::future::try_join(world.save_plan(&record.release, plan), world.save_record(&record, None)).await?;
+    futures_util::future::try_join(world.save_plan(&record.release, plan, goes_on), world.save_record(&record, None)).await?;
     let result = Box::pin(in_order(world, plan, &mut record, &earlier, lease, events, stop)).await;
     let result = result.map_err(|failure| match lease {
         Some(lease) if lease.has_ended() || lease::is_lost(&failure) => lease::ended(lease, &record.release, Some(failure)),
@@ -180,8 +171,24 @@ async fn recorded(
     Ok(record.release)
 }
 
+/// A run that begins now.
+pub(super) fn begins(request: &Request, world: &World, plan: &Plan) -> Run {
+    Run {
+        by: world.caller.clone().unwrap_or_default(),
+        at: request.origin.at.clone(),
+        pipeline: request.origin.pipeline.clone(),
+        system: request.origin.system,
+        links: request.origin.links.clone(),
+        stages: plan.stages.clone(),
+        started: OffsetDateTime::now_utc(),
+        ended: None,
+        exit: None,
+        failure: None,
+    }
+}
+
 /// Goes through the stages until one fails, somebody wants to stop, or the lock is lost.
-async fn in_order(
+pub(super) async fn in_order(
     world: &mut World,
     plan: &Plan,
     record: &mut Record,
@@ -240,14 +247,19 @@ async fn end(
     plan: &Plan,
     events: &Events,
 ) -> Result<(), Failure> {
-    record.steps = [earlier, &events.ran()].concat();
     record.after = world.live.clone();
+    close(record, earlier, failure, events);
+    world.save_record(record, plan.stages.last().copied()).await
+}
+
+/// Says in the record how its last run has ended.
+pub(super) fn close(record: &mut Record, earlier: &[crate::event::StepRan], failure: Option<&Failure>, events: &Events) {
+    record.steps = [earlier, &events.ran()].concat();
     if let Some(run) = record.runs.last_mut() {
         run.ended = Some(OffsetDateTime::now_utc());
         run.exit = Some(failure.map_or(0, |failure| failure.exit().code()));
         run.failure = failure.map(|failure| events.masked(&[vec![failure.to_string()], failure.causes()].concat().join(": ")));
     }
-    world.save_record(record, plan.stages.last().copied()).await
 }
 
 /// The release that the lock was held for last, if it is unfinished and was to bring the same: then this is its next run.
@@ -281,9 +293,13 @@ pub(super) fn intent(plan: &Plan) -> Result<Sha256, Failure> {
 
 /// Ids sort by time, and name the commit for those who read them.
 pub(super) fn new_id(now: OffsetDateTime, plan: &Plan) -> Result<ReleaseId, Failure> {
+    id_of(now, plan.commit.as_ref())
+}
+
+pub(super) fn id_of(now: OffsetDateTime, commit: Option<&Commit>) -> Result<ReleaseId, Failure> {
     let format = time::macros::format_description!("[year][month][day]T[hour][minute][second][subsecond digits:3]Z");
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, format!("making a release id failed: {error}"));
     let time = now.format(format).map_err(|error| bug(&error))?;
-    let commit = plan.commit.as_ref().map_or("local", |commit| commit.short());
+    let commit = commit.map_or("local", |commit| commit.short());
     format!("{time}-{commit}").parse().map_err(|error| bug(&error))
 }

@@ -4,6 +4,7 @@
 use std::collections::BTreeMap;
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 
 use serde_json::Value;
 use windlass::model::Stage;
@@ -19,7 +20,20 @@ const BUILDSPECS: &[(&str, &str)] = &[
     ("services", include_str!("../../buildspecs/services.yml")),
     ("publish", include_str!("../../buildspecs/publish.yml")),
     ("release", include_str!("../../buildspecs/release.yml")),
+    ("batch", BATCH),
 ];
+
+/// The images that a test leaves on the engine go when this is dropped.
+struct Leftovers(String);
+
+impl Drop for Leftovers {
+    fn drop(&mut self) {
+        let remove = r#"docker images --quiet --no-trunc "$0" | sort --unique | xargs --no-run-if-empty docker rmi --force"#;
+        Command::new("sh").args(["-c", remove, &self.0]).stdout(Stdio::null()).stderr(Stdio::null()).status().ok();
+    }
+}
+
+const BATCH: &str = include_str!("../../buildspecs/batch.yml");
 
 /// What a pipeline hands from action to action.
 struct Pipeline {
@@ -216,4 +230,75 @@ async fn one_action_is_a_release_too() {
     pipeline.migrates();
     pipeline.action("release").outcome.expect(0);
     assert!(pipeline.shop.body("index.html").await.unwrap().contains(&asset(2)));
+}
+
+/// A shop of two sites, a service that has still to be built, and its migration; with the batch buildspec, of which each site has a node.
+async fn batch(name: &str) -> (Leftovers, Shop) {
+    let shop = Shop::whole(name).await;
+    shop.add_docs();
+    shop.scene.write("api/app.py", format!("{name} {:?}", std::time::Instant::now()));
+    let docs = "    - identifier: assets_docs\n      depend-on: [begin]\n      env: {variables: {NODE: assets, UNITS: docs}}\n    - identifier: release\n";
+    let graph =
+        BATCH.replace("    - identifier: release\n", docs).replace("[assets_web, images_api]", "[assets_web, assets_docs, images_api]");
+    assert!(graph.contains("assets_docs, images_api"), "{graph}");
+    shop.scene.write("buildspecs/batch.yml", graph);
+    shop.scene.program("windlass", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_windlass")));
+    shop.scene.commit(9);
+    let images = Leftovers(format!("{}/{name}/api", crate::support::ministack::shared().registry()));
+    (images, shop)
+}
+
+const PLAY: [&str; 9] =
+    ["build", "--buildspec", "buildspecs/batch.yml", "--batch", "--parallel", "4", "--project", "shop", "--reports=../reports"];
+
+#[tokio::test]
+async fn a_batch_is_one_release_of_many_machines() {
+    let (_images, shop) = batch("pipeline-batch").await;
+    let answer = Fault::Answer { status: 200, headers: vec![], body: "{}".to_owned() };
+    shop.proxy.fail_next(|request| request.operation == "lambda:Invoke", 1, answer);
+    let outcome = shop.run(&PLAY).expect(0);
+    let ids = shop
+        .keys("state")
+        .await
+        .into_iter()
+        .filter_map(|key| Some(key.strip_prefix("windlass/shop/default/releases/")?.strip_suffix(".json")?.to_owned()));
+    let ids: Vec<String> = ids.collect();
+    assert_eq!(ids.len(), 1, "{ids:?}\n{}", outcome.stdout);
+    let history = shop.run(&["history", &ids[0], "--format", "json"]).expect(0);
+    let record: Value = serde_json::from_str(&history.stdout).unwrap();
+    let mut runs: Vec<String> = record["runs"].as_array().unwrap().iter().map(|run| run["stages"].to_string()).collect();
+    runs[..3].sort();
+    let stages = ["assets", "assets", "images", "migrations", "services", "publish"].map(|stage| format!("[\"{stage}\"]"));
+    assert_eq!(runs, stages, "{}", outcome.stdout);
+    assert!(record["runs"].as_array().unwrap().iter().all(|run| run["exit"] == 0));
+    assert!(record["images"]["api"].as_str().unwrap().contains("/pipeline-batch/api@sha256:"), "{record}");
+    assert_eq!(record["after"]["sites"].as_object().unwrap().len(), 2);
+    assert!(shop.body("docs/index.html").await.is_some() && shop.body("app/index.html").await.is_some());
+    shop.run(&["release"]).expect(0);
+    assert_eq!(shop.proxy.written(), [""; 0], "what the machines have done together is all there is to do");
+}
+
+#[tokio::test]
+async fn a_node_that_fails_closes_the_gate() {
+    let (_images, shop) = batch("pipeline-gate").await;
+    shop.scene.write("api/Dockerfile", "FROM scratch\nCOPY not-there /\n");
+    shop.scene.commit(10);
+    let outcome = shop.run(&PLAY).expect(20);
+    assert!(outcome.stderr.contains("images_api") && outcome.stderr.contains("release"), "{}", outcome.stderr);
+    assert!(!shop.proxy.written().iter().any(|call| call.starts_with("ecs:") || call.starts_with("lambda:")));
+    assert!(shop.body("app/index.html").await.is_none());
+}
+
+#[tokio::test]
+async fn a_machine_alone_has_nothing_to_go_on_with() {
+    let shop = Shop::site("pipeline-alone").await;
+    insta::assert_snapshot!(shop.refused(&["stage", "assets", "--release", "commit"], 11), @r"
+    error: no release of commit [commit] has begun; nothing was changed
+    hint: run `windlass begin` first, on one machine
+    ");
+    let begun = shop.run(&["begin", "--export", ".windlass/release.env"]).expect(0);
+    insta::assert_snapshot!(shop.redacted(&begun.stdout), @"begun [release]");
+    let assets = shop.run(&["stage", "assets", "--release", "commit"]).expect(0);
+    assert_eq!(begun.stdout.replace("begun ", "stage assets done, release "), assets.stdout);
+    insta::assert_snapshot!(shop.redacted(shop.run(&["history"]).expect(0).stdout.lines().next().unwrap()), @"[release]  done  commit [commit]");
 }
