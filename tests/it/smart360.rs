@@ -123,7 +123,10 @@ fn every_choice_of_the_job_becomes_a_command_that_windlass_takes() {
     assert_eq!(lines.len(), units.len() * 4);
     assert_eq!(lines[0], "staging: plan --out plan.json");
     assert_eq!(lines[2], "staging: plan --out plan.json accounts");
-    assert_eq!(lines[lines.len() - 1], "production: release --plan plan.json --lock-wait 15m --junit reports/release.xml");
+    assert_eq!(
+        lines[lines.len() - 1],
+        "production: release --plan plan.json --lock-wait 15m --junit reports/release.xml --report reports/release.html"
+    );
     for line in lines {
         let words: Vec<&str> = line.split_once(": ").unwrap().1.split(' ').chain(["--help"]).collect();
         scene.windlass(&words).expect(0);
