@@ -23,6 +23,8 @@ pub struct Distribution {
     pub default_root_object: Option<String>,
     /// Where it takes content from.
     pub origins: Vec<Origin>,
+    /// The header of its origins' answers that holds their cache tags, if it looks for them.
+    pub tag_header: Option<String>,
 }
 
 /// One origin of a distribution.
@@ -64,6 +66,7 @@ impl Aws {
             deployed: distribution.status == "Deployed",
             default_root_object: config.default_root_object.filter(|key| !key.is_empty()),
             origins: origins.into_iter().map(origin).collect(),
+            tag_header: config.cache_tag_config.map(|config| config.header_name),
         }))
     }
 

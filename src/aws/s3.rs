@@ -22,6 +22,8 @@ use crate::model::{Headers, Sha256};
 
 /// The metadata under which [`Aws::put_file`] keeps the digest of a whole that S3 has in parts.
 pub(super) const DIGEST: &str = "sha256";
+/// Where a cache tag is kept in an object's metadata.
+const CACHE_TAG: &str = "cache-tag";
 
 /// Up to so many bytes a body needs no more time than [`ATTEMPT_TIMEOUT`].
 const SMALL: usize = 512 * 1024;
@@ -127,6 +129,7 @@ impl Aws {
                 content_type: header(answer.content_type),
                 cache_control: header(answer.cache_control),
                 content_encoding: answer.content_encoding.map(Cow::Owned),
+                cache_tag: answer.metadata.as_ref().and_then(|all| all.get(CACHE_TAG)).cloned().map(Cow::Owned),
             },
         }))
     }
@@ -178,6 +181,7 @@ impl Aws {
             .content_type(&*headers.content_type)
             .cache_control(&*headers.cache_control)
             .set_content_encoding(headers.content_encoding.as_deref().map(str::to_owned))
+            .set_metadata(metadata(headers, None))
             .set_if_none_match(condition.if_none_match())
             .set_if_match(condition.if_match());
         let request = request.customize().interceptor(Signed(sha256));
@@ -194,8 +198,7 @@ impl Aws {
     /// # Errors
     /// As [`Aws::put_object`].
     pub async fn put_json(&self, bucket: &str, key: &str, body: Bytes, condition: Condition) -> Result<String, AwsError> {
-        let headers =
-            Headers { content_type: "application/json".into(), cache_control: "private, no-store".into(), content_encoding: None };
+        let headers = Headers::of("application/json", "private, no-store");
         let sha256 = Sha256::of(&body);
         self.put_object(bucket, key, body, sha256, &headers, condition).await
     }
@@ -232,7 +235,7 @@ impl Aws {
         let request = self.0.s3.copy_object().bucket(bucket).key(key).copy_source(copy_source(from_bucket, from_key));
         let request = request
             .metadata_directive(MetadataDirective::Replace)
-            .set_metadata(sha256.map(|sha256| HashMap::from([(DIGEST.to_owned(), sha256.to_string())])))
+            .set_metadata(metadata(headers, sha256))
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .content_type(&*headers.content_type)
             .cache_control(&*headers.cache_control)
@@ -254,6 +257,14 @@ impl Aws {
         self.0.s3.delete_object().bucket(bucket).key(key).send().await.map_err(failed)?;
         Ok(())
     }
+}
+
+/// An object's metadata: its digest where S3 does not compute it, and its cache tag.
+pub(super) fn metadata(headers: &Headers, sha256: Option<Sha256>) -> Option<HashMap<String, String>> {
+    let digest = sha256.map(|sha256| (DIGEST.to_owned(), sha256.to_string()));
+    let tag = headers.cache_tag.as_ref().map(|tag| (CACHE_TAG.to_owned(), tag.to_string()));
+    let all: HashMap<_, _> = digest.into_iter().chain(tag).collect();
+    (!all.is_empty()).then_some(all)
 }
 
 /// The digest of an object's whole content: S3's own, else the noted one.

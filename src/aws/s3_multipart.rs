@@ -22,7 +22,7 @@ use bytes::Bytes;
 use futures_util::stream::{self, StreamExt as _, TryStreamExt as _};
 use sha2::Digest as _;
 
-use super::s3::{DIGEST, copy_source, resource, to_checksum, transfer_timeout};
+use super::s3::{copy_source, metadata, resource, to_checksum, transfer_timeout};
 use super::{ATTEMPT_TIMEOUT, Aws, AwsError, attempt_timeout};
 use crate::model::{Headers, Sha256};
 
@@ -182,7 +182,7 @@ impl Upload {
         let request = aws.0.s3.create_multipart_upload().bucket(bucket).key(key);
         let request = request
             .checksum_algorithm(ChecksumAlgorithm::Sha256)
-            .metadata(DIGEST, sha256.to_string())
+            .set_metadata(metadata(headers, Some(sha256)))
             .content_type(&*headers.content_type)
             .cache_control(&*headers.cache_control)
             .set_content_encoding(headers.content_encoding.as_deref().map(str::to_owned));

@@ -140,8 +140,7 @@ impl Opened {
             Store::S3 { aws, bucket, prefix } => {
                 let mut file = tempfile::NamedTempFile::new().map_err(|error| error.to_string())?;
                 file.write_all(&archive).map_err(|error| error.to_string())?;
-                let headers =
-                    Headers { content_type: "application/x-tar".into(), cache_control: "private, no-store".into(), content_encoding: None };
+                let headers = Headers::of("application/x-tar", "private, no-store");
                 let name = format!("{prefix}/{}.tar", encoded(&self.key));
                 let (size, sha256) = (archive.len() as u64, Sha256::of(&archive));
                 aws.put_file(bucket, &name, file.path(), size, sha256, &headers, |_| {}).await.map_err(|error| error.to_string())?;

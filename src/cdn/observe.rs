@@ -5,6 +5,9 @@ use crate::model::{Exit, Failure};
 
 use super::plan::Found;
 
+/// The header that S3 serves the metadata `cache-tag` as.
+const TAG_HEADER: &str = "x-amz-meta-cache-tag";
+
 /// The distribution with this id; `None` when this account has none.
 ///
 /// # Errors
@@ -17,6 +20,7 @@ pub async fn distribution(aws: &Aws, id: &str) -> Result<Option<Found>, Failure>
         domain_name: found.domain_name,
         default_root_object: found.default_root_object.filter(|root| !root.is_empty()),
         enabled: found.enabled,
+        tagged: found.tag_header.is_some_and(|header| header.eq_ignore_ascii_case(TAG_HEADER)),
         origins: found.origins.into_iter().map(|origin| origin.domain_name).collect(),
     }))
 }

@@ -28,6 +28,19 @@ pub struct Found {
     pub enabled: bool,
     /// The names of its origins.
     pub origins: Vec<String>,
+    /// Does it know objects by the cache tags in their metadata?
+    pub tagged: bool,
+}
+
+/// What of a site changes.
+#[derive(Debug, Clone, Copy)]
+pub struct Changed<'a> {
+    /// The site.
+    pub site: &'a Site,
+    /// URL paths, percent-encoded.
+    pub paths: &'a [String],
+    /// The cache tag that the edges know some of them by, and the paths that it does not reach.
+    pub tag: Option<(&'a str, &'a [String])>,
 }
 
 /// What has to be invalidated in one distribution.
@@ -46,14 +59,21 @@ pub struct PageCheck {
 
 /// Gathers the changed paths of all sites, by distribution.
 #[must_use]
-pub fn draw<'a>(changed: impl Iterator<Item = (&'a Site, &'a [String])>) -> BTreeMap<String, Invalidation> {
+pub fn draw<'a>(changed: impl Iterator<Item = Changed<'a>>) -> BTreeMap<String, Invalidation> {
     let mut all: BTreeMap<String, Invalidation> = BTreeMap::new();
-    for (site, paths) in changed {
+    for Changed { site, paths, tag } in changed {
         let Some(distribution) = &site.distribution else { continue };
         if !paths.is_empty() {
             let invalidation = all.entry(distribution.clone()).or_insert_with(|| Invalidation { paths: Vec::new() });
             let root = if site.prefix.is_empty() { String::from("/") } else { format!("/{}/", site.prefix) };
-            invalidation.paths.extend(folded(paths, &root));
+            match tag {
+                // A tag counts as one path, and hits nothing but the files that may change: a pattern would take those with it that never do.
+                Some((tag, rest)) if paths.len() > MOST_PATHS && rest.len() < MOST_PATHS => {
+                    invalidation.paths.push(format!("#{tag}"));
+                    invalidation.paths.extend_from_slice(rest);
+                }
+                _ => invalidation.paths.extend(folded(paths, &root)),
+            }
         }
     }
     for invalidation in all.values_mut() {
@@ -128,7 +148,13 @@ mod tests {
 
     fn found(root: Option<&str>) -> Found {
         let origins = vec!["shop-web.s3.us-east-1.amazonaws.com".to_owned()];
-        Found { domain_name: "d1.cloudfront.net".to_owned(), default_root_object: root.map(str::to_owned), enabled: true, origins }
+        Found {
+            domain_name: "d1.cloudfront.net".to_owned(),
+            default_root_object: root.map(str::to_owned),
+            enabled: true,
+            origins,
+            tagged: false,
+        }
     }
 
     #[test]
@@ -137,9 +163,22 @@ mod tests {
         let many: Vec<String> = (0..31).map(|n| format!("/docs/{n}.html")).collect();
         assert_eq!(folded(&many, "/"), ["/docs/*"]);
         let paths = ["/".to_owned(), "/index.html".to_owned()];
-        let all = draw([(&web, &paths[..]), (&docs, &many[..])].into_iter());
+        let changed = |site, paths| Changed { site, paths, tag: None };
+        let all = draw([changed(&web, &paths[..]), changed(&docs, &many[..])].into_iter());
         assert_eq!(all["E1"].paths, ["/", "/docs/*", "/index.html"]);
-        assert!(draw([(&web, &[][..])].into_iter()).is_empty());
+        assert!(draw([changed(&web, &[][..])].into_iter()).is_empty());
+    }
+
+    #[test]
+    fn a_tag_stands_for_many_paths_and_for_few_it_does_not() {
+        let web = site("");
+        let many: Vec<String> = (0..31).map(|n| format!("/docs/{n}.html")).collect();
+        let drawn = |paths, rest| {
+            draw(std::iter::once(Changed { site: &web, paths, tag: Some(("windlass-web", rest)) })).remove("E1").unwrap().paths
+        };
+        assert_eq!(drawn(&many, &many[..1]), ["#windlass-web", "/docs/0.html"]);
+        assert_eq!(drawn(&many, &many[..10]), ["/docs/*"], "too many that it does not reach");
+        assert_eq!(drawn(&many[..2], &[]), ["/docs/0.html", "/docs/1.html"]);
     }
 
     #[test]

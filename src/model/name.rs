@@ -109,6 +109,19 @@ pub struct Headers {
     /// `Content-Encoding`, for files that are stored compressed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub content_encoding: Option<Cow<'static, str>>,
+    /// The cache tag: `cache-tag` of the metadata, which S3 serves as `x-amz-meta-cache-tag`.
+    ///
+    /// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/Invalidation.html>
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub cache_tag: Option<Cow<'static, str>>,
+}
+
+impl Headers {
+    /// These two alone.
+    #[must_use]
+    pub fn of(content_type: impl Into<Cow<'static, str>>, cache_control: impl Into<Cow<'static, str>>) -> Self {
+        Self { content_type: content_type.into(), cache_control: cache_control.into(), content_encoding: None, cache_tag: None }
+    }
 }
 
 /// A pattern over `/`-separated paths: `*` stays inside a segment, `**` crosses them.

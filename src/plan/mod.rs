@@ -9,13 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use serde::{Deserialize, Serialize};
 
-use crate::cdn::plan::{Invalidation, PageCheck};
-use crate::config::{Config, Image, OnFailedMigration, OnFailure, OnTimeout, Strategy};
+use crate::cdn::plan::{Changed, Invalidation, PageCheck};
+use crate::config::{Config, Image, OnFailedMigration, OnFailure, OnTimeout, Site, Strategy};
 use crate::image::plan::ImagePlan;
 use crate::migration::plan::{MigrationPlan, Runs, Stops};
 use crate::model::{Commit, Failure, ImageRef, ImageUri, Promoted, ReleaseId, Stage, UnitName};
 use crate::service::plan::{Action, ServicePlan};
-use crate::site::plan::SitePlan;
+use crate::site::plan::{SitePlan, Tagging};
 use crate::{cdn, image, migration, service, site};
 
 /// The version of a plan's JSON.
@@ -136,7 +136,7 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
     let has = |stage| observed.stages.contains(&stage);
     let mut sites = BTreeMap::new();
     for (name, (output, live)) in &observed.sites {
-        sites.insert(name.clone(), site::plan::draw(name, &config.sites[name], output, live)?);
+        sites.insert(name.clone(), site::plan::draw(name, &config.sites[name], output, live, tagging(observed, &config.sites[name]))?);
     }
     let images: BTreeMap<UnitName, ImagePlan> = observed
         .images
@@ -236,11 +236,25 @@ pub fn publishing(config: &Config, observed: &Observed, plan: Plan, saved: Plan)
     Plan { commit: saved.commit, dirty: saved.dirty, sites: saved.sites, invalidations, checks, ..plan }
 }
 
+/// Does the site's distribution look for cache tags?
+fn tagging(observed: &Observed, site: &Site) -> Tagging {
+    match site.distribution.as_ref().map(|id| observed.distributions.get(id)) {
+        Some(None) => Tagging::Unknown,
+        Some(Some(found)) if found.tagged => Tagging::On,
+        _ => Tagging::Off,
+    }
+}
+
 type Published = (BTreeMap<String, Invalidation>, BTreeMap<UnitName, PageCheck>);
 
 /// What follows from publishing the sites: what is stale at the edges, and where to look.
 fn published(config: &Config, observed: &Observed, sites: &BTreeMap<UnitName, SitePlan>) -> Published {
-    let invalidations = cdn::plan::draw(sites.iter().map(|(name, plan)| (&config.sites[name], &plan.changed_paths[..])));
+    let changed = sites.iter().map(|(name, plan)| {
+        let site = &config.sites[name];
+        let tag = plan.tag.as_ref().filter(|_| tagging(observed, site) == Tagging::On);
+        Changed { site, paths: &plan.changed_paths, tag: tag.map(|tag| (&*tag.name, &tag.rest[..])) }
+    });
+    let invalidations = cdn::plan::draw(changed);
     let changed = sites.iter().filter(|(_, plan)| !plan.is_empty());
     let checks = changed.filter_map(|(name, plan)| {
         let site = &config.sites[name];

@@ -92,6 +92,7 @@ pub fn draw(site: &Site, found: &Found) -> SitePlan {
         unchanged: 0,
         left_out: Vec::new(),
         changed_paths: Vec::new(),
+        tag: None,
         manifest: Manifest { retained: BTreeMap::new(), ..target.clone() },
     };
     let below = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
@@ -136,7 +137,7 @@ mod tests {
     use crate::model::Headers;
 
     fn manifest(number: u64, files: &[(&str, &str)]) -> Manifest {
-        let headers = || Headers { content_type: "text/html".into(), cache_control: "no-cache".into(), content_encoding: None };
+        let headers = || Headers::of("text/html", "no-cache");
         let file = |body: &str| LiveFile {
             sha256: Some(Sha256::of(body.as_bytes())),
             size: 1,

@@ -74,7 +74,7 @@ pub fn headers(path: &str, class: Class, rules: &[HeaderRule<'_>]) -> Headers {
         Class::Plain if must_revalidate(path) => REVALIDATE,
         Class::Plain => SHORT,
     };
-    let mut headers = Headers { content_type, cache_control: Cow::Borrowed(cache_control), content_encoding };
+    let mut headers = Headers { content_encoding, ..Headers::of(content_type, cache_control) };
     for rule in rules.iter().filter(|rule| rule.pattern.is_match(path)) {
         if let Some(value) = rule.cache_control {
             headers.cache_control = Cow::Owned(value.to_owned());

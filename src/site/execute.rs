@@ -101,7 +101,7 @@ async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: 
 }
 
 fn body_headers() -> Headers {
-    Headers { content_type: "application/octet-stream".into(), cache_control: "no-store".into(), content_encoding: None }
+    Headers::of("application/octet-stream", "no-store")
 }
 
 /// Overwrites what is live, in the plan's order: nothing that a page names comes after the page. Returns the manifest of what is live.

@@ -1,7 +1,7 @@
 //! Sites: files that a build wrote, made to be what a bucket serves.
 //!
 //! `inputs` says whether anything has to be built, `frozen` which environment a build is for, `scan` reads the build's output, `compress` packs some of it, `classify` says how each file is to be served, `observe` finds what is live, `plan`
-//! draws the difference (with `retention`, what of earlier releases goes, and `writes`, what is written), `execute` makes it so (with
+//! draws the difference (with `retention`, what of earlier releases goes, `writes`, what is written, and `tags`, what edges know files by), `execute` makes it so (with
 //! `upload`, many files at a time). `promoted` takes another environment's manifest for a build. Deliberately absent: CloudFront (see
 //! `cdn`).
 
@@ -16,5 +16,6 @@ pub mod plan;
 pub mod promoted;
 pub mod retention;
 pub mod scan;
+mod tags;
 mod upload;
 mod writes;

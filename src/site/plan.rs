@@ -12,6 +12,8 @@ use super::compress::Plain;
 use super::frozen::Frozen;
 use super::retention::{self, Bounds, Prune, Retained, Why};
 use super::scan::{Output, OutputFile};
+use super::tags::Tags;
+pub use super::tags::{CacheTag, Tagging};
 pub use super::writes::{Change, Write, Writes};
 
 /// What a site is to be, and what has to be written for that.
@@ -47,6 +49,9 @@ pub struct SitePlan {
     pub left_out: Vec<LeftOut>,
     /// URL paths whose content changes, percent-encoded, each from `/`.
     pub changed_paths: Vec<String>,
+    /// The cache tag that the edges know some of these by.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tag: Option<CacheTag>,
     /// All that will be live.
     pub manifest: Manifest,
 }
@@ -187,7 +192,7 @@ pub fn key(site: &Site, path: &str) -> Result<ObjectKey, Failure> {
 ///
 /// # Errors
 /// [`Exit::Build`] if a file's key is longer than S3 allows.
-pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) -> Result<SitePlan, Failure> {
+pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed, tagging: Tagging) -> Result<SitePlan, Failure> {
     let rule = |rule: &'_ crate::config::HeaderRule| (rule.r#match.clone(), rule.cache_control.clone(), rule.content_type.clone());
     let owned: Vec<_> = site.headers.iter().map(rule).collect();
     let rules: Vec<HeaderRule<'_>> = owned
@@ -212,6 +217,7 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         unchanged: 0,
         left_out: output.left_out.iter().map(|(path, reason)| LeftOut { path: path.clone(), reason: (*reason).to_owned() }).collect(),
         changed_paths: Vec::new(),
+        tag: None,
         manifest: Manifest {
             place: place(site),
             inputs: observed.inputs,
@@ -220,6 +226,7 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
             ..Manifest::default()
         },
     };
+    let tags = Tags::of(name, tagging, &observed.files);
     // A map that is made of all its entries at once is half as large as one that grows by each.
     let mut files = Vec::with_capacity(output.files.len());
     let mut upload = Vec::with_capacity(output.files.len());
@@ -233,6 +240,7 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
             headers.content_encoding = Some(stored.encoding.name().into());
         }
         let live = observed.files.get(&key);
+        headers.cache_tag = tags.of_file(class, live);
         let change = match live {
             None => Some(Change::New),
             Some(live) if live.sha256 != Some(sha256) => Some(Change::Content),
@@ -268,6 +276,7 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed) 
         plan.prune.clear();
     }
     plan.changed_paths.sort();
+    plan.tag = tags.reaching(&plan, observed);
     Ok(plan)
 }
 

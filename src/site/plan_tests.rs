@@ -43,7 +43,7 @@ fn after(plan: &SitePlan) -> Observed {
 }
 
 fn plan(files: &[(&str, &str)], observed: &Observed) -> SitePlan {
-    draw(&"web".parse().unwrap(), &site(), &output(files), observed).unwrap()
+    draw(&"web".parse().unwrap(), &site(), &output(files), observed, Tagging::Off).unwrap()
 }
 
 fn keys(writes: &[Write]) -> Vec<&str> {
@@ -131,11 +131,35 @@ fn what_is_stored_compressed_is_known_by_both_of_its_forms() {
     let stored = Stored { encoding: Encoding::Br, size: 7, sha256: Sha256::of(b"packed"), file: "/shop/x.br".into() };
     packed.files[1].stored = Some(stored);
     let web = "web".parse().unwrap();
-    let first = draw(&web, &site(), &packed, &nothing()).unwrap();
+    let first = draw(&web, &site(), &packed, &nothing(), Tagging::Off).unwrap();
     let write = first.upload.iter().find(|write| write.stored.is_some()).unwrap();
     assert_eq!((write.key.as_str(), write.size, write.sha256), (packed.files[1].path.as_str(), 7, Sha256::of(b"packed")));
     assert_eq!((write.headers.content_encoding.as_deref(), write.body()), (Some("br"), Path::new("/shop/x.br")));
-    assert!(draw(&web, &site(), &packed, &after(&first)).unwrap().is_empty());
+    assert!(draw(&web, &site(), &packed, &after(&first), Tagging::Off).unwrap().is_empty());
     let built = output_of(&site(), &first.manifest, "web/dist".to_owned()).unwrap();
     assert_eq!(built.files, output(FIRST).files, "what the build wrote");
+}
+
+#[test]
+fn a_tag_is_given_once_and_reaches_what_was_live_with_it() {
+    let web = "web".parse().unwrap();
+    let pages = |body| output(&[("index.html", body), ("about.html", "about"), ("assets/main-3xaATb-9.js", "1")]);
+    let drawn = |body, observed: &Observed, tagging| draw(&web, &site(), &pages(body), observed, tagging).unwrap();
+    let tag = |plan: &SitePlan, key: &str| plan.manifest.files[&key.parse().unwrap()].headers.cache_tag.as_deref().map(str::to_owned);
+    let before = drawn("1", &nothing(), Tagging::Off);
+    assert_eq!((tag(&before, "index.html"), before.tag), (None, None));
+    let before = drawn("1", &nothing(), Tagging::Off);
+    let tagged = drawn("1", &after(&before), Tagging::On);
+    let changes: Vec<Change> = tagged.publish.iter().map(|write| write.change).collect();
+    assert_eq!(changes, [Change::Headers, Change::Headers]);
+    assert_eq!((tag(&tagged, "about.html").as_deref(), tag(&tagged, "assets/main-3xaATb-9.js")), (Some("windlass-web"), None));
+    assert_eq!(tagged.tag, None, "the edges do not know it yet");
+    // Whether the distribution looks for tags is not asked where nothing changes.
+    assert!(drawn("1", &after(&tagged), Tagging::Unknown).is_empty());
+    assert!(drawn("1", &after(&tagged), Tagging::Off).is_empty(), "to take tags away would be a write for nothing");
+    let edited = drawn("2", &after(&tagged), Tagging::On);
+    assert_eq!(edited.tag, Some(CacheTag { name: "windlass-web".to_owned(), rest: Vec::new() }));
+    let more = output(&[("index.html", "2"), ("about.html", "about"), ("new.html", "new"), ("assets/main-3xaATb-9.js", "1")]);
+    let more = draw(&web, &site(), &more, &after(&tagged), Tagging::Unknown).unwrap();
+    assert_eq!((more.tag.clone().unwrap().rest, tag(&more, "new.html").as_deref()), (vec!["/new.html".to_owned()], Some("windlass-web")));
 }

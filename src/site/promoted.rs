@@ -52,9 +52,8 @@ mod tests {
     #[test]
     fn files_are_known_by_their_paths_and_as_they_are_stored() {
         let headers = |encoding: Option<&str>| Headers {
-            content_type: "text/plain".into(),
-            cache_control: "no-cache".into(),
             content_encoding: encoding.map(|encoding| encoding.to_owned().into()),
+            ..Headers::of("text/plain", "no-cache")
         };
         let file =
             |body: &str| LiveFile { sha256: Some(Sha256::of(body.as_bytes())), size: 1, headers: headers(None), plain: None, etag: None };

@@ -5,6 +5,7 @@ use std::time::{Duration, SystemTime};
 use insta::assert_snapshot;
 
 use crate::shop::{Shop, asset};
+use crate::support::proxy::Fault;
 
 #[tokio::test]
 async fn a_first_release_uploads_what_pages_name_before_the_pages() {
@@ -203,6 +204,37 @@ async fn two_sites_share_a_bucket_and_an_invalidation() {
     shop.run(&["release", "docs"]).expect(0);
     assert_eq!(shop.written(), ["s3:CopyObject docs/index.html"]);
     assert!(shop.body("app/index.html").await.unwrap().contains(&asset(1)));
+}
+
+/// The local cloud's distributions have no cache tags: its answer is completed with what AWS says of one that has.
+///
+/// <https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_DistributionConfig.html>
+#[tokio::test]
+async fn a_cache_tag_stands_for_many_pages() {
+    let shop = Shop::site("site-tags").await;
+    let pages = |edition: u32| {
+        for number in 0..12 {
+            shop.scene.write(&format!("dist/docs/{number}.html"), format!("<html>{edition}"));
+        }
+    };
+    pages(1);
+    shop.release();
+    let tags = "<CacheTagConfig><HeaderName>x-amz-meta-cache-tag</HeaderName></CacheTagConfig></DistributionConfig>";
+    let tagged = move |status, body: String| (status, body.replace("</DistributionConfig>", tags));
+    shop.proxy.fail_next(|request| request.operation == "cloudfront:GetDistribution", 99, Fault::Rewrite(Box::new(tagged)));
+    pages(2);
+    shop.release();
+    // The edges hold what was fetched without a tag.
+    assert!(shop.invalidated().contains(&"/docs/*".to_owned()), "{:?}", shop.invalidated());
+    let head = shop.head("docs/0.html").await.unwrap();
+    assert_eq!(head.metadata().and_then(|all| all.get("cache-tag")).map(String::as_str), Some("windlass-web"));
+    pages(3);
+    shop.scene.write("dist/docs/new.html", "<html>new");
+    shop.release();
+    assert_eq!(shop.invalidated(), ["#windlass-web", "/docs/new.html"]);
+    shop.proxy.clear();
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
 }
 
 #[tokio::test]

@@ -139,7 +139,7 @@ async fn in_bucket(one: &One<'_>, zip: &[u8], digest: Sha256) -> Result<Option<(
         );
     };
     let (bucket, key) = (journal.bucket().to_owned(), journal.body_key(&digest));
-    let headers = Headers { content_type: "application/zip".into(), cache_control: "private, no-store".into(), content_encoding: None };
+    let headers = Headers::of("application/zip", "private, no-store");
     let body = bytes::Bytes::copy_from_slice(zip);
     one.run.aws.put_object(&bucket, &key, body, digest, &headers, Condition::Always).await.map_err(|error| {
         let hint = error.hint().unwrap_or_else(|| "run the same command again".to_owned());
