@@ -54,6 +54,9 @@ pub struct Migration {
     /// How long it may take, for `task` and `local`; an hour if absent. A function has a timeout of its own.
     #[serde(default)]
     pub timeout: Option<Duration>,
+    /// An RDS instance (or one of an Aurora cluster), by its identifier: a snapshot is taken before it is migrated.
+    #[serde(default)]
+    pub snapshot: Option<String>,
     /// What applications that share the database, and the state, call it: only one of them migrates at a time.
     #[serde(default)]
     pub database: Option<String>,

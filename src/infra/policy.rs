@@ -190,6 +190,16 @@ fn migrations(config: &Config, place: &Place, to: &mut Vec<Statement>) {
         to.push(allow("FunctionLogs", &["logs:GetLogEvents", "logs:FilterLogEvents"], [place.arn("logs", "log-group:*")]));
     }
     to.push(allow("MigrationFunctions", &action, on_lambda));
+    let snapshots = config.migrations.values().filter_map(|migration| migration.snapshot.as_ref()).collect::<Vec<_>>();
+    if !snapshots.is_empty() {
+        let action = ["rds:CreateDBSnapshot", "rds:CreateDBClusterSnapshot", "rds:AddTagsToResource"];
+        let of = snapshots.iter().map(|id| place.arn("rds", &format!("db:{id}")));
+        // A cluster's identifier is not in the configuration, but its instance's.
+        let own = ["snapshot:windlass-*", "cluster-snapshot:windlass-*", "cluster:*"].map(|name| place.arn("rds", name));
+        to.push(allow("Snapshots", &action, of.chain(own)));
+        let look = ["rds:DescribeDBInstances", "rds:DescribeDBSnapshots", "rds:DescribeDBClusterSnapshots"];
+        to.push(allow("LookAtSnapshots", &look, ["*".to_owned()]));
+    }
     let stops = config.migrations.values().filter(|migration| migration.strategy == Strategy::Stop);
     let stops: Vec<&Service> = stops
         .flat_map(|migration| std::iter::once(&migration.from).chain(&migration.services))

@@ -5,7 +5,7 @@ use std::path::Path;
 use crate::aws::{Aws, AwsError};
 use crate::config::{Driver, Framework, Migration, Service};
 use crate::journal::{Journal, JournalError};
-use crate::model::{Exit, Failure, Sha256, UnitName};
+use crate::model::{Exit, Failure, Refusal, Sha256, UnitName};
 
 use super::checkout::{self, History};
 use super::plan::{Found, FoundFunction};
@@ -40,6 +40,21 @@ async fn function(aws: &Aws, root: &Path, name: &str, code: &Path, migration: &M
             has_command: !function.image_command.is_empty(),
             plain_application: is_plain(code, migration.framework),
         })
+    }))
+}
+
+/// Why the database cannot have a snapshot taken of it, if it cannot.
+///
+/// # Errors
+/// AWS fails in another way than by not finding it.
+pub async fn snapshot_refusal(aws: &Aws, name: &UnitName, instance: &str) -> Result<Option<Refusal>, Failure> {
+    let found = match aws.db_instances(Some(instance)).await {
+        Err(error) if error.is_not_found() || error.code().is_some_and(|code| code.contains("NotFound")) => Vec::new(),
+        found => found.map_err(|error| failed(&format!("the database `{instance}`"), error))?,
+    };
+    Ok(found.is_empty().then(|| {
+        let what = format!("migration `{name}`: there is no RDS instance `{instance}` to take a snapshot of");
+        Refusal::new(what, "correct `snapshot`: the identifier of an instance, also for an Aurora cluster")
     }))
 }
 

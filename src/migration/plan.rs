@@ -39,6 +39,9 @@ pub struct MigrationPlan {
     pub risky_at_all: Vec<checkout::Migration>,
     /// What is done about risky ones.
     pub risky: RiskyMigrations,
+    /// The RDS instance that a snapshot is taken of first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub snapshot: Option<String>,
     /// What the database's lease is called.
     #[serde(default)]
     pub database: String,
@@ -276,6 +279,7 @@ pub fn draw(
         pending_by: history.by.clone(),
         risky_at_all: history.risky_at_all(),
         risky,
+        snapshot: migration.snapshot.clone(),
         database: migration.database.clone().unwrap_or_default(),
         stops: Vec::new(),
         stays_stopped: false,

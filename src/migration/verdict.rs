@@ -51,6 +51,12 @@ pub enum Kind {
     Died,
     /// The handler or the application could not be started.
     Start,
+    /// Its image cannot be had.
+    Pull,
+    /// Its secrets, files or network cannot be had.
+    Resources,
+    /// Its host was taken away.
+    HostLost,
     /// The database does not know the user or the password.
     Credentials,
     /// The database cannot be reached.
@@ -106,6 +112,12 @@ const SIGNS: &[(&str, Kind)] = &[
     ("err_module_not_found", Kind::Start),
     ("there is no manage.py", Kind::Start),
     ("there is no prisma schema", Kind::Start),
+    ("cannotpullcontainer", Kind::Pull),
+    ("cannotpullimagemanifest", Kind::Pull),
+    ("resourceinitializationerror", Kind::Resources),
+    ("spotinterruption", Kind::HostLost),
+    ("terminationnotice", Kind::HostLost),
+    ("infrastructurehealth", Kind::HostLost),
     ("runtime.exiterror", Kind::Died),
     ("password authentication failed", Kind::Credentials),
     ("no password supplied", Kind::Credentials),
@@ -187,6 +199,8 @@ impl Trouble {
             None => matches!(
                 self.kind,
                 Kind::Start
+                    | Kind::Pull
+                    | Kind::Resources
                     | Kind::Credentials
                     | Kind::Unreachable
                     | Kind::NoDatabase
@@ -209,6 +223,15 @@ impl Trouble {
             Kind::OutOfMemory => "give the function or the task more memory, then release again",
             Kind::Died => "the process ended without an answer: its log says why; then release again",
             Kind::Start => "the migration could not be started: correct the handler, its settings or its dependencies, and release again",
+            Kind::Pull => {
+                "see to it that the image is in its registry, and that the task's execution role and subnets reach it, and release again"
+            }
+            Kind::Resources => {
+                "see to it that the task's execution role may read its secrets, and that its subnets reach them (NAT or endpoints), and release again"
+            }
+            Kind::HostLost => {
+                "its host was taken away in the middle: look at what it has applied, and release again, off Spot if it takes long"
+            }
             Kind::Credentials => "correct the user or the password that the migration is given (its secret), and release again",
             Kind::Unreachable => {
                 "look whether the database runs and lets this function or task in (security group, subnets, host name, connections), and release again"

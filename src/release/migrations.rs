@@ -2,6 +2,7 @@
 //! says of each failure what is stopped.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use futures_util::future::join_all;
 
@@ -12,8 +13,8 @@ use crate::migration::plan::{MigrationPlan, Stops};
 use crate::model::{Exit, Failure, Stage, UnitName};
 use crate::plan::Plan;
 
-use super::World;
 use super::stages::resolve;
+use super::{Stop, World};
 
 type Readied<'a> = (&'a UnitName, &'a MigrationPlan, Result<Ready<'a>, Failure>);
 
@@ -25,7 +26,29 @@ async fn let_go(readied: Vec<Readied<'_>>) {
 }
 
 /// Migrates what is to be migrated.
-pub(super) async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Events) -> Result<(), Failure> {
+pub(super) async fn migrations(world: &mut World, plan: &Plan, record: &Record, events: &Events, stop: &Stop) -> Result<(), Failure> {
+    let (stops, world_stops) = (AtomicBool::new(false), world.stop_on_abort);
+    let wanted = async {
+        stop.clone().wanted().await;
+        if world_stops {
+            stops.store(true, Ordering::Relaxed);
+        }
+        std::future::pending().await
+    };
+    tokio::select! {
+        biased;
+        never = wanted => never,
+        result = all(world, plan, record, events, &stops) => match (result, stop.now()) {
+            (Err(failure), Some(exit)) if world_stops && failure.exit() == Exit::Migration => {
+                let hint = failure.hint_text().unwrap_or_default().to_owned();
+                Err(Failure::new(exit, "stopped during the stage `migrations`").because(failure).hint(hint))
+            }
+            (result, _) => result,
+        },
+    }
+}
+
+async fn all(world: &mut World, plan: &Plan, record: &Record, events: &Events, stops_tasks: &AtomicBool) -> Result<(), Failure> {
     let mut todo = Vec::new();
     for (name, migration) in plan.migrations.iter().filter(|(_, migration)| !migration.applied) {
         todo.push((name, migration, resolve(&migration.image, record)?));
@@ -43,6 +66,7 @@ pub(super) async fn migrations(world: &mut World, plan: &Plan, record: &Record, 
         by: world.caller.as_deref().unwrap_or_default(),
         at: &world.at,
         wait: world.wait,
+        stops: stops_tasks,
     };
     let mut readied: Vec<Readied<'_>> =
         join_all(todo.iter().map(|(name, migration, image)| async move { (*name, *migration, ready(run, name, migration, image).await) }))

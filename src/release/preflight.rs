@@ -182,6 +182,10 @@ pub(super) async fn look(request: &Request, aws: &Aws, account: &str, scope: &Sc
         let service = &config.services[&migration.from];
         let refusal = migration::plan::refusal(name, migration, service, &state);
         found.findings.push(Finding { what: format!("migration `{name}`: {}", migration::plan::place(migration, service)), refusal });
+        if let Some(instance) = &migration.snapshot {
+            let refusal = migration::observe::snapshot_refusal(aws, name, instance).await?;
+            found.findings.push(Finding { what: format!("migration `{name}`: RDS instance `{instance}`"), refusal });
+        }
         found.functions.insert(name.clone(), state);
     }
     for (name, state) in &services {

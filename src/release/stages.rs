@@ -35,7 +35,7 @@ pub(super) async fn run(
             Ok(())
         }
         // An invocation that is dropped has an unknown outcome: this stage is finished, whatever happens.
-        Stage::Migrations => super::migrations::migrations(world, plan, record, events).await,
+        Stage::Migrations => super::migrations::migrations(world, plan, record, events, stop).await,
         Stage::Services => super::services::services(world, plan, record, events, stop).await,
         Stage::Publish => publish(world, plan, record, events).await,
     }

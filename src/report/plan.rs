@@ -234,6 +234,9 @@ fn migrations(plan: &Plan, out: &mut String) -> std::fmt::Result {
         };
         writeln!(out, "  {name}: {does}, at most {} s", migration.timeout_seconds)?;
         pending(migration, out)?;
+        if let Some(instance) = &migration.snapshot {
+            writeln!(out, "    take a snapshot of the RDS instance {instance} first")?;
+        }
         if !migration.stops.is_empty() {
             let stops: Vec<String> =
                 migration.stops.iter().map(|stops| format!("{} ({})", stops.unit, count(tasks(stops.tasks), "task"))).collect();

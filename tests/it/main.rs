@@ -43,6 +43,8 @@ mod migration_local;
 #[cfg(test)]
 mod migration_stop;
 #[cfg(test)]
+mod migration_task;
+#[cfg(test)]
 mod migration_zip;
 #[cfg(test)]
 mod outputs;

@@ -9,6 +9,7 @@ mod follow;
 mod lambda;
 mod lease;
 mod local;
+mod snapshot;
 pub mod stop;
 mod task;
 
@@ -54,6 +55,8 @@ pub struct Run<'a> {
     pub at: &'a str,
     /// How long somebody else's lease is waited for.
     pub wait: Duration,
+    /// Set once a signal wants the run to end, and tasks to be stopped with it.
+    pub stops: &'a AtomicBool,
 }
 
 /// One migration of a run.
@@ -196,6 +199,9 @@ impl One<'_> {
             self.risks(target).await?;
         }
         touched.store(false, Ordering::Relaxed);
+        if let Some(instance) = &self.plan.snapshot {
+            snapshot::take(self, instance).await?;
+        }
         let now = OffsetDateTime::now_utc();
         history.attempts += 1;
         let mut attempt = MigrationAttempt {

@@ -1,6 +1,7 @@
 //! A migration in an ECS task: the release's image, where and how the service's own tasks run, with another command.
 
 use std::collections::BTreeMap;
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
@@ -119,7 +120,7 @@ impl Target {
         let id = arn.rsplit('/').next().unwrap_or(arn);
         let mut follower = self.log.as_ref().map(|(group, prefix)| Follower::of_stream(group, format!("{prefix}{id}"), &attempt.mark));
         let mut tail: Vec<String> = Vec::new();
-        let mut stopped_by_us = false;
+        let mut stopped: Option<String> = None;
         let task = loop {
             match aws.task(&self.cluster, arn).await {
                 Ok(Some(task)) if task.has_stopped() => break task,
@@ -131,29 +132,38 @@ impl Target {
                 _ => {}
             }
             self.listen(one, &mut follower, &mut tail, step).await;
-            if began.elapsed() > limit && !stopped_by_us {
-                stopped_by_us = true;
+            let why = match () {
+                () if stopped.is_some() => None,
+                () if one.run.stops.load(Ordering::Relaxed) => {
+                    Some("the run was to end, and what goes on with it (`--on-abort stop`)".to_owned())
+                }
+                () if began.elapsed() > limit => Some(format!("after {} s: the time that it may take (`timeout`)", limit.as_secs())),
+                () => None,
+            };
+            if let Some(why) = why {
                 // What it came to is seen when it has stopped.
-                drop(aws.stop_task(&self.cluster, arn, "windlass: the migration took longer than it may").await);
+                drop(aws.stop_task(&self.cluster, arn, &format!("windlass: {why}")).await);
+                stopped = Some(why);
             }
             sleep(if began.elapsed() < Duration::from_secs(30) { Duration::from_millis(500) } else { LOOK }).await;
         };
-        let stopped = Instant::now();
+        let over = Instant::now();
         let mut heard = Instant::now();
         // Logs arrive after the end.
-        while follower.is_some() && stopped.elapsed() < REST {
+        while follower.is_some() && over.elapsed() < REST {
             if self.listen(one, &mut follower, &mut tail, step).await > 0 {
                 heard = Instant::now();
             }
             let ended = follower.as_ref().is_some_and(|follower| follower.end.is_some());
-            if ended || (heard.elapsed() > QUIET && !(tail.is_empty() && stopped.elapsed() < REST / 3)) {
+            if ended || (heard.elapsed() > QUIET && !(tail.is_empty() && over.elapsed() < REST / 3)) {
                 break;
             }
             sleep(Duration::from_millis(500)).await;
         }
-        if stopped_by_us {
-            let said = format!("a stop after {} s: the time that it may take (`timeout`)", limit.as_secs());
-            return Came::Failed(Trouble { kind: Kind::Timeout, said });
+        let ended = follower.as_ref().is_some_and(|follower| follower.end.is_some());
+        // One that came to its end in the meantime has one.
+        if let Some(why) = stopped.filter(|_| !ended) {
+            return Came::Failed(Trouble { kind: Kind::Timeout, said: format!("a stop {why}") });
         }
         self.judge(&task, follower.and_then(|follower| follower.end), &tail)
     }
