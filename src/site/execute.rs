@@ -138,8 +138,11 @@ pub async fn publish(
                 for result in written {
                     let (key, etag) = result.map_err(|(key, error)| {
                         let done = done.load(Ordering::Relaxed);
-                        let hint =
-                            format!("{done} of {total} files are new, the pages among them last; run the same command again to finish");
+                        let expired = matches!(&error, Trouble::Aws(error) if error.is_expired_credentials());
+                        let login = if expired { "log in again, and " } else { "" };
+                        let hint = format!(
+                            "{done} of {total} files are new, the pages among them last; {login}run the same command again to finish"
+                        );
                         failed(name, Exit::Publish, "publish", key, error).hint(hint)
                     })?;
                     if let Some(file) = manifest.files.get_mut(key) {

@@ -14,6 +14,8 @@ pub mod inputs;
 pub mod observe;
 pub mod plan;
 pub mod promoted;
+#[cfg(test)]
+mod properties_tests;
 pub mod retention;
 pub mod scan;
 mod tags;

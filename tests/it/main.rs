@@ -25,6 +25,8 @@ mod docs;
 #[cfg(test)]
 mod engine;
 #[cfg(test)]
+mod expiry;
+#[cfg(test)]
 mod from_image;
 #[cfg(test)]
 mod images;

@@ -1,0 +1,65 @@
+//! Credentials that end in the middle of a release: renewed where they come from, or told with what is live.
+
+use crate::shop::{Shop, asset};
+use crate::support::proxy::Fault;
+use crate::support::request::Recorded;
+
+/// A shop whose credentials come from a process, for so many seconds each time; it counts in its home.
+///
+/// <https://docs.aws.amazon.com/sdkref/latest/guide/feature-process-credentials.html>
+async fn shop(name: &str, seconds: u32) -> Shop {
+    let mut shop = Shop::site(name).await;
+    for variable in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        shop.scene.unset(variable);
+    }
+    shop.scene.program(
+        "give-credentials",
+        &format!(
+            "echo >> \"$HOME/given\"\necho \"{{\\\"Version\\\": 1, \\\"AccessKeyId\\\": \\\"test\\\", \\\"SecretAccessKey\\\": \\\"test\\\", \
+             \\\"SessionToken\\\": \\\"t\\\", \\\"Expiration\\\": \\\"$(date -u -d '+{seconds} seconds' +%Y-%m-%dT%H:%M:%SZ)\\\"}}\""
+        ),
+    );
+    let config = shop.scene.home().join(".aws/config");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    std::fs::write(config, "[default]\ncredential_process = give-credentials\n").unwrap();
+    shop
+}
+
+fn given(shop: &Shop) -> usize {
+    std::fs::read(shop.scene.home().join("given")).unwrap_or_default().len()
+}
+
+#[tokio::test]
+async fn credentials_that_end_on_the_way_are_renewed() {
+    let shop = shop("expiry-renewed", 3).await;
+    shop.proxy.fail_next(|request| request.operation == "s3:CopyObject", 1, Fault::Delay(std::time::Duration::from_secs(4)));
+    shop.release();
+    assert!(given(&shop) > 1, "they were asked for {} times", given(&shop));
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(1)));
+}
+
+#[tokio::test]
+async fn credentials_that_are_refused_in_the_middle_end_with_what_is_live() {
+    let shop = shop("expiry-refused", 3600).await;
+    shop.release();
+    shop.build(2);
+    shop.scene.commit(2);
+    // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+    let expired = Fault::xml(400, "ExpiredToken", "The provided token has expired.");
+    let from_publish_on = |request: &Recorded| request.operation == "s3:CopyObject" && request.path.ends_with("-web/index.html");
+    shop.proxy.fail_next(from_publish_on, 1, expired);
+    let failed = shop.run(&["release"]).expect(40);
+    let said = shop.error(&failed);
+    assert!(said.contains("ExpiredToken: The provided token has expired."), "{said}");
+    assert!(
+        said.contains("2 of 3 files are new, the pages among them last; log in again, and run the same command again to finish"),
+        "{said}"
+    );
+    assert!(failed.stderr.contains("live        web"), "{}", failed.stderr);
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(1)), "the old page is served");
+    assert!(shop.head(&asset(2)).await.is_some() && shop.head(&asset(1)).await.is_some(), "with all that it names");
+    // Logged in again: the same command goes on, under the same id.
+    let again = shop.run(&["release"]).expect(0);
+    assert!(again.stderr.contains("going on with release"), "{}", again.stderr);
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(2)));
+}
