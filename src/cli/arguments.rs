@@ -154,6 +154,12 @@ pub(super) enum Verb {
     },
     /// Print the IAM policy that a stage needs
     Policy(Policy),
+    /// Write manual pages
+    #[command(hide = true)]
+    Man {
+        /// Into this directory
+        directory: PathBuf,
+    },
     /// Print a shell's completions
     Completions {
         /// The shell

@@ -3,6 +3,7 @@
 //! All of it is rendered, and the configuration read back, before the first file is written; a file that is there is never written to.
 
 mod ask;
+mod batch;
 mod flags;
 mod image;
 mod jenkins;
@@ -16,6 +17,7 @@ use std::process::ExitCode;
 
 use crate::config::{self, Given};
 use crate::detect::{self, Application, DetectError};
+use crate::model::yaml::{Entry, Node, Value};
 use crate::model::{Exit, Failure};
 
 use super::arguments::{Common, Format};
@@ -25,6 +27,7 @@ use write::{Fate, File};
 
 /// The buildspecs that windlass ships, as they lie in its own `buildspecs/`.
 const BUILDSPECS: &[(&str, &str)] = &[
+    ("batch.yml", include_str!("../../buildspecs/batch.yml")),
     ("build.yml", include_str!("../../buildspecs/build.yml")),
     ("migrations.yml", include_str!("../../buildspecs/migrations.yml")),
     ("publish.yml", include_str!("../../buildspecs/publish.yml")),
@@ -73,7 +76,10 @@ pub(super) fn run(common: &Common, verb: &Init) -> Result<ExitCode, Failure> {
     let name = file.file_name().map_or_else(|| "windlass.yml".to_owned(), |name| name.to_string_lossy().into_owned());
     let mut files: Vec<File> = Vec::new();
     files.extend(text.map(|text| File::new(&name, text)));
-    files.extend(BUILDSPECS.iter().map(|(name, text)| File::new(&format!("buildspecs/{name}"), (*text).to_owned())));
+    for (name, text) in BUILDSPECS {
+        let text = if *name == "batch.yml" { batch::render(text, &units) } else { (*text).to_owned() };
+        files.push(File::new(&format!("buildspecs/{name}"), text));
+    }
     files.push(File::new("Jenkinsfile", jenkins::render(&units, &name)));
     for service in application.services.iter().filter(|service| service.recipe.is_some()) {
         files.extend(image::files(service));
@@ -191,11 +197,14 @@ fn existing(file: &Path) -> Result<jenkins::Units, Failure> {
     };
     let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
     let root = crate::model::yaml::parse(&text).map_err(|error| wrong(format!("{}: {error}", error.place)))?;
-    let keys = |section: &str| -> Vec<String> {
-        root.get(section).into_iter().flat_map(|node| node.entries().iter().map(|entry| entry.key.clone())).collect()
+    let entries = |section: &str| root.get(section).map(Node::entries).unwrap_or_default();
+    let keys = |section: &str| entries(section).iter().map(|entry| entry.key.clone()).collect();
+    let from = |entry: &Entry| match &entry.value.get("from_image")?.get("service")?.value {
+        Value::Scalar { text, .. } => Some(text.clone()),
+        _ => None,
     };
-    let units = ["services", "sites"].into_iter().flat_map(keys).collect();
-    Ok(jenkins::Units { units, environments: keys("environments") })
+    let sites = entries("sites").iter().map(|entry| (entry.key.clone(), from(entry))).collect();
+    Ok(jenkins::Units { services: keys("services"), sites, environments: keys("environments") })
 }
 
 #[cfg(test)]

@@ -8,10 +8,12 @@ mod build;
 mod build_tree;
 mod ci;
 mod completions;
+mod examples;
 mod history;
 mod init;
 mod lint;
 mod local;
+mod man;
 mod migration_handler;
 mod outputs;
 mod plan;
@@ -29,7 +31,7 @@ mod verify;
 use std::io::{IsTerminal as _, Write as _};
 use std::process::ExitCode;
 
-use clap::Parser as _;
+use clap::FromArgMatches as _;
 
 use crate::model::{Exit, Failure};
 use crate::report;
@@ -44,7 +46,7 @@ pub fn main() -> ExitCode {
         let _ = writeln!(std::io::stderr(), "error: {text}\nhint: this is a bug in windlass: please report it with the lines above");
     }));
     // clap answers a wrong command line itself, with exit code 2.
-    let arguments = Arguments::parse();
+    let arguments = Arguments::from_arg_matches(&examples::command().get_matches()).unwrap_or_else(|error| error.exit());
     // One thread waits for everybody: with several, a third of an upload's time went into waking each other. Hashing has its own.
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
@@ -75,6 +77,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
         Verb::Lint(verb) => lint::run(common, verb),
         Verb::Schema { of } => schema::run(*of),
         Verb::Policy(verb) => policy::run(common, verb).await,
+        Verb::Man { directory } => man::run(directory),
         Verb::Completions { shell } => completions::run(*shell),
     }
 }

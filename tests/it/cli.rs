@@ -65,6 +65,24 @@ fn completions_are_a_script_that_bash_accepts() {
     assert!(script.contains("--endpoint-url"));
     scene.write("windlass.bash", script);
     scene.run("bash", &["-n", "windlass.bash"]).expect(0);
+    // bash itself completes with it.
+    let ask = "source windlass.bash; COMP_WORDS=(windlass rel); COMP_CWORD=1; _windlass windlass rel windlass; echo \"${COMPREPLY[*]}\"";
+    assert_eq!(scene.run("bash", &["-c", ask]).expect(0).stdout, "release\n");
+    for shell in ["zsh", "fish"] {
+        assert!(scene.windlass(&["completions", shell]).expect(0).stdout.contains("windlass"));
+    }
+}
+
+#[test]
+fn help_ends_with_examples_and_becomes_manual_pages() {
+    let scene = scene();
+    let help = scene.windlass(&["rollback", "--help"]).expect(0).stdout;
+    assert!(help.contains("Examples:\n  windlass rollback --plan\n"), "{help}");
+    scene.write("man1/.keep", "");
+    scene.windlass(&["man", "man1"]).expect(0);
+    let page = std::fs::read_to_string(scene.project().join("man1/windlass-rollback.1")).unwrap();
+    assert!(page.contains("Examples:") && page.contains(".TH"), "{page}");
+    assert!(scene.windlass(&["man", "nowhere/else"]).expect(10).stderr.contains("hint: "));
 }
 
 /// Neither colour nor cursor movement; a tab is allowed.

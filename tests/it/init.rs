@@ -221,6 +221,16 @@ fn a_dry_run_prints_and_writes_nothing() {
 }
 
 #[test]
+fn a_batch_has_a_node_for_each_unit() {
+    let scene = scene("react-django");
+    init(&scene, &[]).expect(0);
+    let batch = std::fs::read_to_string(scene.project().join("buildspecs/batch.yml")).unwrap();
+    assert!(batch.contains("depend-on: [images_backend, assets_frontend, assets_static]\n"), "{batch}");
+    let plan = scene.windlass(&["build", "--plan", "--batch", "--buildspec", "buildspecs/batch.yml"]).expect(0);
+    assert!(plan.stdout.contains("assets_static"), "{}", plan.stdout);
+}
+
+#[test]
 fn programs_get_json() {
     let one = scene("react-django");
     let json: Value = serde_json::from_str(&init(&one, &["--format", "json"]).expect(0).stdout).unwrap();

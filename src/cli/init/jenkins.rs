@@ -1,22 +1,33 @@
 //! The text of a `Jenkinsfile` for an application's units and environments.
 
-use crate::detect::Application;
+use crate::detect::{Application, Site, Source};
 
 use super::names::Names;
 
 /// What can be chosen.
 #[derive(Debug)]
 pub(super) struct Units {
-    pub(super) units: Vec<String>,
+    pub(super) services: Vec<String>,
+    /// Sites, each with the service whose image holds its files, if one does.
+    pub(super) sites: Vec<(String, Option<String>)>,
     pub(super) environments: Vec<String>,
 }
 
 impl Units {
     pub(super) fn of(application: &Application, names: &Names) -> Self {
-        let services = application.services.iter().map(|service| service.name.clone());
-        let sites = application.sites.iter().map(|site| site.name.clone());
-        let environments = names.environments().iter().map(|environment| environment.name.clone()).collect();
-        Self { units: services.chain(sites).collect(), environments }
+        let from = |site: &Site| match &site.source {
+            Source::Image { service, .. } => Some(service.clone()),
+            Source::Build(_) | Source::Prebuilt => None,
+        };
+        Self {
+            services: application.services.iter().map(|service| service.name.clone()).collect(),
+            sites: application.sites.iter().map(|site| (site.name.clone(), from(site))).collect(),
+            environments: names.environments().iter().map(|environment| environment.name.clone()).collect(),
+        }
+    }
+
+    fn names(&self) -> impl Iterator<Item = &str> {
+        self.services.iter().map(String::as_str).chain(self.sites.iter().map(|(name, _)| name.as_str()))
     }
 }
 
@@ -27,7 +38,7 @@ pub(super) fn render(units: &Units, config: &str) -> String {
     let choices = |names: &mut dyn Iterator<Item = &str>| {
         names.map(|name| format!("'{}'", name.replace('\\', "\\\\").replace('\'', "\\'"))).collect::<Vec<_>>().join(", ")
     };
-    let all = choices(&mut std::iter::once("all").chain(units.units.iter().map(String::as_str)));
+    let all = choices(&mut std::iter::once("all").chain(units.names()));
     let mut text = String::new();
     for line in TEMPLATE.lines() {
         // Lines that are marked so are for a choice of environments.
