@@ -89,7 +89,7 @@ async fn every_action_that_windlass_can_ask_for_is_in_a_policy() {
         "windlass.yml",
         "app: shop\nstate: s3://shop-state/windlass\nsites:\n  web: {prebuilt: true, bucket: shop-web, distribution: E1}\nservices:\n  api: {image: \
          {repository: shop/api, create: true}, cluster: shop, service: api, container: web}\nmigrations:\n  main: {framework: django, driver: \
-         lambda-image, from: api, function: shop-migrate}\n  other: {framework: django, driver: task, from: api}\n",
+         lambda-image, from: api, function: shop-migrate, snapshot: shop-db}\n  other: {framework: django, driver: task, from: api, strategy: stop}\n",
     );
     let mut allowed = BTreeSet::new();
     for arguments in [&["policy"][..], &["policy", "verify"]] {
@@ -116,6 +116,7 @@ async fn every_action_that_windlass_can_ask_for_is_in_a_policy() {
     let implied = [
         "iam:PassRole",
         "ecs:TagResource",
+        "rds:AddTagsToResource",
         "ecr:BatchCheckLayerAvailability",
         "ecr:InitiateLayerUpload",
         "ecr:UploadLayerPart",
