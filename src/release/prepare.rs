@@ -261,6 +261,8 @@ pub(super) async fn prepare(
         observed.account = Some(known.account.clone());
         observed.distributions = found?.distributions;
         identity = Some(known);
+        // Two plans of tens of thousands of files are not to be in memory at a time.
+        drop(plan);
         plan = plan::draw(config, &observed)?;
     }
     if let Some(saved) = saved {

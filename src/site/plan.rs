@@ -324,11 +324,12 @@ pub fn output_of(site: &Site, manifest: &Manifest, directory: String) -> Option<
 pub(super) fn retain(plan: &mut SitePlan, site: &Site, observed: &Observed) {
     let before = &observed.manifest;
     plan.manifest.number = before.number + 1;
+    let named = |key: &ObjectKey| plan.manifest.files.contains_key(key);
     let mut left = before.retained.clone();
-    for (key, file) in &before.files {
+    for (key, file) in before.files.iter().filter(|(key, _)| !named(key)) {
         left.insert(key.clone(), Retained { etag: file.etag.clone(), last: before.number, day: observed.today });
     }
-    left.retain(|key, _| !plan.manifest.files.contains_key(key));
+    left.retain(|key, _| !named(key));
     let there = left.len() + plan.manifest.files.len();
     let bounds = Bounds { releases: site.keep.releases, days: site.keep.days };
     let (kept, gone) = retention::split(left, plan.manifest.number, observed.today, bounds);

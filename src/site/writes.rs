@@ -61,7 +61,7 @@ pub enum Change {
 
 /// Writes that several threads share: there may be tens of thousands of them.
 #[derive(Debug, Clone, Default, PartialEq)]
-pub struct Writes(Arc<[Write]>);
+pub struct Writes(Arc<Vec<Write>>);
 
 impl std::ops::Deref for Writes {
     type Target = [Write];
@@ -73,13 +73,13 @@ impl std::ops::Deref for Writes {
 
 impl From<Vec<Write>> for Writes {
     fn from(writes: Vec<Write>) -> Self {
-        Self(writes.into())
+        Self(Arc::new(writes))
     }
 }
 
 impl Serialize for Writes {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        self.0[..].serialize(serializer)
+        self.0.serialize(serializer)
     }
 }
 
