@@ -178,7 +178,9 @@ async fn a_failed_build_names_its_step_and_its_reason() {
         assert!(hint.is_none_or(|hint| error.hint().is_some_and(|text| text.contains(hint))), "{error}");
     }
     shell(root.path());
-    std::fs::write(root.path().join("Dockerfile"), "FROM scratch\nCOPY busybox /bin/sh\nRUN echo last words >&2; exit 3\n").unwrap();
+    // A layer of its own: one that a test beside this one shares may go with that test's build.
+    let dockerfile = "FROM scratch\nLABEL of=failures\nCOPY busybox /bin/sh\nRUN echo last words >&2; exit 3\n";
+    std::fs::write(root.path().join("Dockerfile"), dockerfile).unwrap();
     let context = scan(root.path(), "Dockerfile").unwrap();
     for classic in [true, false] {
         let error = build(&engine, Build { classic, ..plain(&context) }, |_| ()).await.unwrap_err();
