@@ -2,10 +2,11 @@
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::convert::Infallible;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use clap::{Args, ValueEnum};
 use time::OffsetDateTime;
@@ -13,6 +14,7 @@ use time::OffsetDateTime;
 use crate::aws::Access;
 use crate::buildspec::{self, BuildResult, CacheStore, CodebuildLog, Container, Order, Packaging, Refused, Said, Source, Status};
 use crate::model::{Exit, Failure};
+use crate::report;
 
 use super::arguments::Common;
 use super::build_tree::Tree;
@@ -114,7 +116,11 @@ pub(super) async fn run(common: &Common, verb: &Build) -> Result<ExitCode, Failu
     order.stop = Some(stop.clone());
     let printer = Printer::new(verb.log_format, common.color.stderr());
     let say = |said| printer.print(said);
-    let result = if verb.batch { buildspec::run_batch(&order, &say).await } else { buildspec::run(&order, &say).await };
+    let build = async { if verb.batch { buildspec::run_batch(&order, &say).await } else { buildspec::run(&order, &say).await } };
+    let result = tokio::select! {
+        result = build => result,
+        never = printer.beats() => match never {},
+    };
     written(verb, &result)?;
     printer.finish(&result);
     if let Some(exit) = *stop.borrow()
@@ -325,6 +331,20 @@ impl Printer {
         let (log, held) = logs.entry(build.clone()).or_default();
         held.push_str(&log.text(&said, OffsetDateTime::now_utc()));
         if build.is_empty() { std::mem::take(held) } else { String::new() }
+    }
+
+    /// Signs of life, for as long as the build runs; `CodeBuild`'s own log has none.
+    async fn beats(&self) -> Infallible {
+        let mut ticks = tokio::time::interval(report::HEARTBEAT / 4);
+        loop {
+            ticks.tick().await;
+            if self.format == LogFormat::Tree {
+                let text = self.tree.borrow_mut().beat(Instant::now());
+                if !text.is_empty() {
+                    let _ = super::print(&text);
+                }
+            }
+        }
     }
 
     fn finish(&self, result: &BuildResult) {

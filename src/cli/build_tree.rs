@@ -1,17 +1,51 @@
 //! A build's log for people: phases with their commands below them, output below those, and the times.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
+use std::time::Instant;
 
 use crate::buildspec::{BuildResult, Said, Status};
+use crate::report::HEARTBEAT;
 
 /// Writes a build's log as a tree.
 pub(super) struct Tree {
     color: bool,
+    /// When something was said last.
+    last: Instant,
+    /// The first line of what runs, and since when, by the build's identifier; a build that is none of a batch's has an empty one.
+    running: BTreeMap<String, (String, Instant)>,
 }
 
 impl Tree {
     pub(super) fn new(color: bool) -> Self {
-        Self { color }
+        Self { color, last: Instant::now(), running: BTreeMap::new() }
+    }
+
+    /// Lines that say what runs, if nothing has been said for a while: a log in which nothing stands for long looks dead.
+    pub(super) fn beat(&mut self, now: Instant) -> String {
+        if now.saturating_duration_since(self.last) < HEARTBEAT {
+            return String::new();
+        }
+        self.last = now;
+        let line = |(identifier, (command, since)): (&String, &(String, Instant))| {
+            let build = if identifier.is_empty() { String::new() } else { format!("[{identifier}] ") };
+            let seconds = now.saturating_duration_since(*since).as_secs_f64();
+            format!("{build}  {} {command}: {}\n", self.paint("2", "…"), time(seconds))
+        };
+        self.running.iter().map(line).collect()
+    }
+
+    /// Keeps what runs, for the signs of life.
+    fn follow(&mut self, identifier: &str, said: &Said) {
+        match said {
+            Said::Running { command } => {
+                let first = command.lines().next().unwrap_or_default().to_owned();
+                self.running.insert(identifier.to_owned(), (first, Instant::now()));
+            }
+            Said::Ended { .. } => drop(self.running.remove(identifier)),
+            Said::Build { identifier, said } => self.follow(identifier, said),
+            _ => {}
+        }
     }
 
     fn paint(&self, code: &str, text: &str) -> String {
@@ -20,6 +54,12 @@ impl Tree {
 
     /// The lines for `said`, with their ends.
     pub(super) fn text(&mut self, said: &Said) -> String {
+        self.last = Instant::now();
+        self.follow("", said);
+        self.shown(said)
+    }
+
+    fn shown(&self, said: &Said) -> String {
         match said {
             Said::PhaseStarted { phase } => format!("{}\n", self.paint("1", phase)),
             Said::Running { command } => {
@@ -48,7 +88,7 @@ impl Tree {
             }
             Said::Warning(words) => format!("  {} {words}\n", self.paint("33", "warning:")),
             Said::Build { identifier, said } => {
-                let text = self.text(said);
+                let text = self.shown(said);
                 text.lines().fold(String::new(), |text, line| text + "[" + identifier + "] " + line + "\n")
             }
             Said::BuildEnded { identifier, status } => format!("[{identifier}] {status}\n"),
@@ -116,5 +156,24 @@ fn time(seconds: f64) -> String {
         format!("{seconds:.0} s")
     } else {
         format!("{:.0} min", seconds / 60.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_command_that_says_nothing_for_long_is_named_with_its_time() {
+        let mut tree = Tree::new(false);
+        let running = Said::Running { command: "npm ci\nnpm run build".to_owned() };
+        tree.text(&running);
+        tree.text(&Said::Build { identifier: "web".to_owned(), said: Box::new(running) });
+        let now = Instant::now();
+        assert_eq!(tree.beat(now), "");
+        assert_eq!(tree.beat(now + HEARTBEAT), "  … npm ci: 20 s\n[web]   … npm ci: 20 s\n");
+        assert_eq!(tree.beat(now + HEARTBEAT), "", "only once in a while");
+        tree.text(&Said::Ended { command: "npm ci".to_owned(), reason: None, seconds: 1.0 });
+        assert_eq!(tree.beat(now + 3 * HEARTBEAT), "[web]   … npm ci: 60 s\n");
     }
 }

@@ -10,7 +10,7 @@ use crate::model::CiSystem;
 use super::group::Groups;
 
 /// A log in which nothing stands for so long looks dead: CI systems and people stop such runs.
-pub(super) const HEARTBEAT: Duration = Duration::from_secs(20);
+pub const HEARTBEAT: Duration = Duration::from_secs(20);
 
 pub(super) struct Line {
     color: bool,

@@ -24,6 +24,7 @@ pub use ending::{LAST_LINES, ending};
 pub use group::annotation;
 pub use history::{history_text, release_text};
 pub use junit::{TestCase, TestFailure, first_line, junit, step_cases};
+pub use line::HEARTBEAT;
 pub use page::{Page, page};
 pub use plan::text as plan_text;
 pub use status::{status_text, verification_cases, verification_text};
