@@ -91,7 +91,7 @@ async fn follow(
     let mut read = Vec::new();
     let mut id = None;
     while let Some(frame) = body.frame().await {
-        read.extend(frame.map_err(io::Error::other)?.into_data().unwrap_or_default());
+        read.extend_from_slice(&frame.map_err(io::Error::other)?.into_data().unwrap_or_default());
         while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = read.drain(..=end).collect();
             let Ok(line) = serde_json::from_slice::<Line>(&line) else { continue };

@@ -1,9 +1,14 @@
 //! The digest of an image before it is built: what it would be built from.
 
-use std::collections::BTreeMap;
-use std::fs::{self, File};
+use std::collections::{BTreeMap, HashMap};
+use std::fs::{self, File, Metadata};
+use std::io;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{LazyLock, PoisonError, RwLock};
 use std::thread;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::model::{BaseImage, Sha256};
 
@@ -81,33 +86,81 @@ pub fn digest(context: &Context, recipe: &Recipe, bases: &[BaseImage], period: O
     Ok(Sha256::of(&encoded))
 }
 
+/// A file on this machine: its device and its number there.
+type Id = (u64, u64);
+
+/// What changes with whatever is written to a file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Stamp {
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+type Contents = HashMap<Id, (Stamp, Sha256)>;
+
+/// What this process has read: a plan asks for a context's digest, and the build after it for that of each of its files.
+static READ: LazyLock<RwLock<Contents>> = LazyLock::new(RwLock::default);
+
+/// A file's times are as fine as the kernel's tick: what was changed just now may change once more without another time.
+const SETTLED: Duration = Duration::from_millis(100);
+
+fn stamp(file: &Metadata) -> (Id, Stamp) {
+    let stamp = Stamp { size: file.size(), modified: (file.mtime(), file.mtime_nsec()), changed: (file.ctime(), file.ctime_nsec()) };
+    ((file.dev(), file.ino()), stamp)
+}
+
+fn is_settled(stamp: &Stamp) -> bool {
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let changed = u64::try_from(stamp.changed.0).ok().zip(u32::try_from(stamp.changed.1).ok());
+    changed.is_some_and(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds) + SETTLED < now)
+}
+
+/// What one thread has read: the place in the list, the content, and what is to be remembered of it.
+type Hashed = (usize, Sha256, Option<(Id, Stamp)>);
+
 /// The SHA-256 of every file, `None` for what is none. Several threads, because a cold disk answers many reads at once better than one.
+/// A file that this process has read, and that nobody has touched since, is not read again.
 pub(super) fn hash_files(context: &Context) -> Result<Vec<Option<Sha256>>, DockerError> {
     let entries = &context.entries;
     let threads = thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
     let next = AtomicUsize::new(0);
-    let work = || -> Result<Vec<(usize, Sha256)>, DockerError> {
-        let mut done = Vec::new();
+    let known = READ.read().unwrap_or_else(PoisonError::into_inner);
+    let hash = |path: &Path, buffer: &mut [u8]| -> io::Result<(Sha256, Option<(Id, Stamp)>)> {
+        let file = File::open(path)?;
+        let (id, stamp) = stamp(&file.metadata()?);
+        match known.get(&id) {
+            Some((then, hash)) if *then == stamp => Ok((*hash, None)),
+            _ => {
+                let settled = is_settled(&stamp);
+                Ok((Sha256::of_reader_through(buffer, file)?.0, settled.then_some((id, stamp))))
+            }
+        }
+    };
+    let work = || -> Result<Vec<Hashed>, DockerError> {
+        let (mut done, mut buffer) = (Vec::new(), vec![0; 128 * 1024]);
         while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < entries.len()) {
             if matches!(entries[index].kind, Kind::File { .. }) {
                 let path = context.root.join(&entries[index].path);
-                let hash = File::open(&path).and_then(Sha256::of_reader).map_err(|source| DockerError::Read { path, source })?;
-                done.push((index, hash.0));
+                let (hash, fresh) = hash(&path, &mut buffer).map_err(|source| DockerError::Read { path, source })?;
+                done.push((index, hash, fresh));
             }
         }
         Ok(done)
     };
     let mut hashes = vec![None; entries.len()];
-    thread::scope(|scope| {
+    let all = thread::scope(|scope| {
         let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        for worker in workers {
-            let done = worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))?;
-            for (index, hash) in done {
-                hashes[index] = Some(hash);
-            }
-        }
-        Ok(hashes)
-    })
+        let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.collect::<Result<Vec<_>, _>>()
+    });
+    drop(known);
+    let mut read = READ.write().unwrap_or_else(PoisonError::into_inner);
+    for (index, hash, fresh) in all?.into_iter().flatten() {
+        hashes[index] = Some(hash);
+        read.extend(fresh.map(|(id, stamp)| (id, (stamp, hash))));
+    }
+    Ok(hashes)
 }
 
 #[cfg(test)]
@@ -190,6 +243,31 @@ mod tests {
         }
         let distinct: std::collections::BTreeSet<_> = seen.iter().collect();
         assert_eq!(distinct.len(), seen.len());
+    }
+
+    #[test]
+    fn a_file_that_was_read_before_is_read_again_once_it_has_changed() {
+        let root = tempfile::tempdir().unwrap();
+        plant(root.path());
+        let path = root.path().join("a.py");
+        fs::write(&path, "one").unwrap();
+        let hash = || {
+            let context = scan(root.path(), "Dockerfile").unwrap();
+            let at = context.entries.iter().position(|entry| entry.path == "a.py").unwrap();
+            hash_files(&context).unwrap()[at].unwrap()
+        };
+        // Of the same length, and with the time that it had, as an archive would bring it.
+        let long_ago = UNIX_EPOCH + Duration::from_secs(1);
+        let rewrite = |content: &str| {
+            fs::write(&path, content).unwrap();
+            File::options().append(true).open(&path).unwrap().set_modified(long_ago).unwrap();
+        };
+        for content in ["two", "six", "ten"] {
+            rewrite(content);
+            assert_eq!(hash(), Sha256::of(content.as_bytes()));
+            thread::sleep(SETTLED * 2);
+            assert_eq!(hash(), Sha256::of(content.as_bytes()));
+        }
     }
 
     #[test]

@@ -2,7 +2,7 @@
 //!
 //! <https://github.com/grpc/grpc/blob/master/doc/PROTOCOL-HTTP2.md>
 
-use bytes::{Buf as _, Bytes, BytesMut};
+use bytes::{Buf as _, BufMut as _, Bytes, BytesMut};
 use futures_util::stream;
 use http_body_util::combinators::BoxBody;
 use http_body_util::{BodyExt as _, StreamBody};
@@ -40,9 +40,9 @@ pub(super) enum Part {
 pub(super) fn framed(message: &impl Message) -> Bytes {
     let length = message.encoded_len();
     let mut bytes = BytesMut::with_capacity(5 + length);
-    bytes.extend([0]);
-    bytes.extend(u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes());
-    bytes.extend(message.encode_to_vec());
+    bytes.put_u8(0);
+    bytes.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+    message.encode_raw(&mut bytes);
     bytes.freeze()
 }
 
@@ -104,7 +104,7 @@ impl Messages {
                 }
             }
             let frame = self.body.frame().await?.ok()?;
-            self.read.extend(frame.into_data().unwrap_or_default());
+            self.read.extend_from_slice(&frame.into_data().unwrap_or_default());
         }
     }
 }
