@@ -8,7 +8,7 @@ use std::io;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::Empty;
 use hyper::body::Incoming;
 use hyper::{Request, Response};
 use prost::Message;
@@ -20,7 +20,7 @@ use super::engine::Engine;
 use super::error::DockerError;
 use super::filesync::Files;
 use super::session::{self, Offer};
-use super::wire;
+use super::wire::{self, Lines};
 
 /// Builds and tags an image; `None` if the engine has no `BuildKit`.
 ///
@@ -68,7 +68,7 @@ pub(super) async fn build(
     ];
     let query = wire::query(fixed.into_iter().chain(tags).filter(|(_, value)| !value.is_empty()));
     let request = Request::post(format!("/build{query}")).body(Empty::<Bytes>::new()).map_err(|error| broken(io::Error::other(error)))?;
-    let response = wire::request(engine.endpoint(), request).await.map_err(broken)?;
+    let response = wire::request(&engine.route, request).await.map_err(broken)?;
     let mut trace = Trace::default();
     let id = follow(response, &mut trace, on_line).await;
     if let Some(error) = unread.take() {
@@ -86,32 +86,24 @@ async fn follow(
     trace: &mut Trace,
     on_line: &mut (impl FnMut(&str) + Send),
 ) -> io::Result<Result<ImageId, String>> {
-    let status = response.status();
-    let mut body = response.into_body();
-    let mut read = Vec::new();
-    let mut id = None;
-    while let Some(frame) = body.frame().await {
-        read.extend_from_slice(&frame.map_err(io::Error::other)?.into_data().unwrap_or_default());
-        while let Some(end) = read.iter().position(|byte| *byte == b'\n') {
-            let line: Vec<u8> = read.drain(..=end).collect();
-            let Ok(line) = serde_json::from_slice::<Line>(&line) else { continue };
-            if let Some(error) = line.error {
-                return Ok(Err(error));
-            }
-            match (line.id.as_deref(), line.aux) {
-                (Some("moby.buildkit.trace"), Some(serde_json::Value::String(text))) => {
-                    let update = STANDARD.decode(text).ok().and_then(|bytes| Update::decode(&bytes[..]).ok());
-                    trace.take(update.unwrap_or_default(), on_line);
-                }
-                (_, Some(aux)) => id = aux.get("ID").and_then(|id| id.as_str()).map(str::to_owned).or(id),
-                _ => {}
-            }
-        }
+    if !response.status().is_success() {
+        return wire::refusal(response.into_body()).await.map(Err);
     }
-    if !status.is_success() {
-        let message =
-            serde_json::from_slice::<Refused>(&read).map_or_else(|_| String::from_utf8_lossy(&read).into_owned(), |it| it.message);
-        return Ok(Err(message));
+    let mut lines = Lines::of(response.into_body());
+    let mut id = None;
+    while let Some(line) = lines.next().await? {
+        let Ok(line) = serde_json::from_slice::<Line>(&line) else { continue };
+        if let Some(error) = line.error {
+            return Ok(Err(error));
+        }
+        match (line.id.as_deref(), line.aux) {
+            (Some("moby.buildkit.trace"), Some(serde_json::Value::String(text))) => {
+                let update = STANDARD.decode(text).ok().and_then(|bytes| Update::decode(&bytes[..]).ok());
+                trace.take(update.unwrap_or_default(), on_line);
+            }
+            (_, Some(aux)) => id = aux.get("ID").and_then(|id| id.as_str()).map(str::to_owned).or(id),
+            _ => {}
+        }
     }
     Ok(id.map(ImageId).ok_or_else(|| "the engine ended the build without saying what it built".to_owned()))
 }
@@ -121,11 +113,6 @@ struct Line {
     id: Option<String>,
     aux: Option<serde_json::Value>,
     error: Option<String>,
-}
-
-#[derive(serde::Deserialize)]
-struct Refused {
-    message: String,
 }
 
 /// What is known of a build's steps so far.

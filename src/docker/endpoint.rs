@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 use crate::model::Sha256;
 
 use super::error::DockerError;
+use super::tls::Tls;
 
 /// An address that an engine may answer at.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -15,8 +16,8 @@ pub(super) struct Endpoint {
     pub(super) address: String,
     /// What named it: `DOCKER_HOST`, "context `colima`".
     pub(super) named_by: String,
-    /// Does it want TLS?
-    pub(super) tls: bool,
+    /// How it wants TLS, if it does.
+    pub(super) tls: Option<Tls>,
 }
 
 /// The addresses to try, best first. More than one only if nothing was chosen by the user.
@@ -25,13 +26,15 @@ pub(super) struct Endpoint {
 /// When a chosen Docker context cannot be read: another engine than the chosen one must not be used in its place.
 pub(super) fn candidates(variable: impl Fn(&str) -> Option<String>) -> Result<Vec<Endpoint>, DockerError> {
     let set = |name: &str| variable(name).filter(|value| !value.is_empty());
-    // DOCKER_HOST beats DOCKER_CONTEXT, as in the command line.
-    if let Some(address) = set("DOCKER_HOST") {
-        let tls = set("DOCKER_TLS_VERIFY").is_some() || set("DOCKER_TLS").is_some();
-        return Ok(vec![Endpoint { address, named_by: "DOCKER_HOST".into(), tls }]);
-    }
     let home = set("HOME").map(PathBuf::from);
     let folder = set("DOCKER_CONFIG").map(PathBuf::from).or_else(|| home.as_ref().map(|home| home.join(".docker")));
+    // DOCKER_HOST beats DOCKER_CONTEXT, as in the command line.
+    if let Some(address) = set("DOCKER_HOST") {
+        let verify = set("DOCKER_TLS_VERIFY").is_some();
+        let files = set("DOCKER_CERT_PATH").map(PathBuf::from).or(folder).unwrap_or_default();
+        let tls = (verify || set("DOCKER_TLS").is_some()).then_some(Tls { folder: files, verify });
+        return Ok(vec![Endpoint { address, named_by: "DOCKER_HOST".into(), tls }]);
+    }
     if let Some(folder) = &folder {
         let name = match set("DOCKER_CONTEXT") {
             Some(name) => Some(name),
@@ -51,7 +54,7 @@ pub(super) fn candidates(variable: impl Fn(&str) -> Option<String>) -> Result<Ve
         Some(PathBuf::from("/run/podman/podman.sock")),
     ];
     let endpoint =
-        |path: PathBuf| Endpoint { address: format!("unix://{}", path.display()), named_by: "the default socket".into(), tls: false };
+        |path: PathBuf| Endpoint { address: format!("unix://{}", path.display()), named_by: "the default socket".into(), tls: None };
     Ok(places.into_iter().flatten().map(endpoint).collect())
 }
 
@@ -69,7 +72,9 @@ fn context(folder: &Path, name: &str) -> Result<Endpoint, DockerError> {
     let meta = json(&path, name)?.ok_or_else(|| unreadable("there is no context of this name"))?;
     let address = meta.pointer("/Endpoints/docker/Host").and_then(|host| host.as_str());
     let address = address.ok_or_else(|| unreadable("it names no Docker endpoint"))?.to_owned();
-    let tls = folder.join("contexts/tls").join(Sha256::of(name.as_bytes()).to_string()).join("docker").is_dir();
+    let files = folder.join("contexts/tls").join(Sha256::of(name.as_bytes()).to_string()).join("docker");
+    let skips = meta.pointer("/Endpoints/docker/SkipTLSVerify").and_then(serde_json::Value::as_bool).unwrap_or_default();
+    let tls = (skips || files.is_dir()).then_some(Tls { folder: files, verify: !skips });
     Ok(Endpoint { address, named_by: format!("the Docker context `{name}`"), tls })
 }
 
@@ -96,8 +101,11 @@ mod tests {
 
     #[test]
     fn docker_host_beats_every_context() {
-        let found = with(&[("DOCKER_HOST", "tcp://h:1"), ("DOCKER_CONTEXT", "x"), ("DOCKER_TLS_VERIFY", "1")]).unwrap();
-        assert_eq!(found, [Endpoint { address: "tcp://h:1".into(), named_by: "DOCKER_HOST".into(), tls: true }]);
+        let set = [("DOCKER_HOST", "tcp://h:1"), ("DOCKER_CONTEXT", "x"), ("DOCKER_TLS_VERIFY", "1"), ("DOCKER_CERT_PATH", "/certs")];
+        let tls = Some(Tls { folder: "/certs".into(), verify: true });
+        assert_eq!(with(&set).unwrap(), [Endpoint { address: "tcp://h:1".into(), named_by: "DOCKER_HOST".into(), tls }]);
+        let unverified = with(&[("DOCKER_HOST", "tcp://h:1"), ("DOCKER_TLS", "1"), ("HOME", "/home/ada")]).unwrap();
+        assert_eq!(unverified[0].tls, Some(Tls { folder: "/home/ada/.docker".into(), verify: false }));
     }
 
     #[test]

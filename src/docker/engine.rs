@@ -1,6 +1,7 @@
 //! A connection to the engine.
 
 use std::fmt;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use bollard::errors::Error;
@@ -8,7 +9,7 @@ use bollard::{API_DEFAULT_VERSION, BollardRequest, Docker};
 
 use super::endpoint::{Endpoint, candidates};
 use super::error::DockerError;
-use super::wire;
+use super::wire::{self, Route};
 
 /// How long an engine may take to say its version, in seconds.
 const GREETING: u64 = 5;
@@ -21,6 +22,8 @@ const ANSWER: Duration = Duration::from_mins(30);
 #[derive(Clone)]
 pub struct Engine {
     pub(super) docker: Docker,
+    /// For what the client does not carry.
+    pub(super) route: Route,
     endpoint: String,
     version: String,
 }
@@ -76,37 +79,55 @@ async fn connect_to(candidates: &[Endpoint]) -> Result<Engine, DockerError> {
 }
 
 enum Refusal {
-    Unsupported(&'static str),
+    Unsupported(String),
     Silent(bollard::errors::Error),
 }
 
 async fn greet(endpoint: &Endpoint) -> Result<Engine, Refusal> {
     let address = endpoint.address.as_str();
-    let docker = if address.starts_with("unix://") {
-        Docker::connect_with_unix(address, GREETING, API_DEFAULT_VERSION)
-    } else if address.starts_with("tcp://") || address.starts_with("http://") {
-        // Without this, the client would quietly speak plain HTTP to a port that wants TLS.
-        if endpoint.tls {
-            return Err(Refusal::Unsupported("TLS to the engine is not supported"));
+    let route = route(endpoint)?;
+    let docker = match &route {
+        Route::Unix(_) => Docker::connect_with_unix(address, GREETING, API_DEFAULT_VERSION),
+        Route::Tcp(_) => Docker::connect_with_http(address, GREETING, API_DEFAULT_VERSION),
+        Route::Tls { .. } | Route::Ssh(_) => {
+            let by = route.clone();
+            let transport = move |request: BollardRequest| {
+                let by = by.clone();
+                async move { wire::request(&by, request).await.map_err(|err| Error::IOError { err }) }
+            };
+            let greeting = if matches!(route, Route::Ssh(_)) { SSH_GREETING } else { GREETING };
+            Docker::connect_with_custom_transport(transport, Some("http://docker"), greeting, API_DEFAULT_VERSION)
         }
-        Docker::connect_with_http(address, GREETING, API_DEFAULT_VERSION)
-    } else if address.starts_with("ssh://") {
-        let named = address.to_owned();
-        let transport = move |request: BollardRequest| {
-            let named = named.clone();
-            async move { wire::request(&named, request).await.map_err(|err| Error::IOError { err }) }
-        };
-        Docker::connect_with_custom_transport(transport, Some("http://docker"), SSH_GREETING, API_DEFAULT_VERSION)
-    } else {
-        return Err(Refusal::Unsupported("only `unix://`, `tcp://` and `ssh://` are supported"));
     };
     let docker = docker.map_err(Refusal::Silent)?;
     let version = docker.version().await.map_err(Refusal::Silent)?;
     Ok(Engine {
         docker: url_safe_credentials(docker.with_timeout(ANSWER)),
+        route,
         endpoint: address.to_owned(),
         version: version.version.unwrap_or_else(|| "unknown".into()),
     })
+}
+
+/// The way to an endpoint. TLS is for addresses of the network: a client that left it out would quietly speak in clear to a port that
+/// wants it.
+fn route(endpoint: &Endpoint) -> Result<Route, Refusal> {
+    let address = endpoint.address.as_str();
+    if let Some(path) = address.strip_prefix("unix://") {
+        return Ok(Route::Unix(PathBuf::from(path)));
+    }
+    if address.starts_with("ssh://") {
+        return Ok(Route::Ssh(address.to_owned()));
+    }
+    let Some(host) = ["tcp://", "http://"].iter().find_map(|scheme| address.strip_prefix(scheme)) else {
+        return Err(Refusal::Unsupported("only `unix://`, `tcp://` and `ssh://` are supported".to_owned()));
+    };
+    let host = host.trim_end_matches('/');
+    let Some(tls) = &endpoint.tls else { return Ok(Route::Tcp(host.to_owned())) };
+    let config = super::tls::config(tls).map_err(|why| Refusal::Unsupported(format!("TLS: {why}")))?;
+    let name = host.rsplit_once(':').map_or(host, |(name, _)| name).trim_matches(['[', ']']).to_owned();
+    let name = name.try_into().map_err(|error| Refusal::Unsupported(format!("TLS: {error}")))?;
+    Ok(Route::Tls { host: host.to_owned(), name, config })
 }
 
 /// The engine reads `X-Registry-Auth` as base64 for URLs (RFC 4648, section 5), bollard 0.21 writes the other alphabet: a password
@@ -130,15 +151,16 @@ fn url_safe_credentials(docker: Docker) -> Docker {
 
 #[cfg(test)]
 mod tests {
+    use super::super::tls::Tls;
     use super::*;
 
-    fn endpoint(address: &str, tls: bool) -> Endpoint {
+    fn endpoint(address: &str, tls: Option<Tls>) -> Endpoint {
         Endpoint { address: address.into(), named_by: "DOCKER_HOST".into(), tls }
     }
 
     #[tokio::test]
     async fn an_absent_engine_says_what_was_tried_and_what_to_do() {
-        let error = connect_to(&[endpoint("unix:///nowhere/docker.sock", false), endpoint("tcp://127.0.0.1:1", false)]).await.unwrap_err();
+        let error = connect_to(&[endpoint("unix:///nowhere/docker.sock", None), endpoint("tcp://127.0.0.1:1", None)]).await.unwrap_err();
         assert!(error.is_engine_absent());
         assert!(error.to_string().contains("/nowhere/docker.sock") && error.to_string().contains("127.0.0.1:1"), "{error}");
         assert!(error.hint().unwrap().contains("systemctl start docker"));
@@ -146,9 +168,14 @@ mod tests {
 
     #[tokio::test]
     async fn an_engine_behind_tls_is_refused_rather_than_spoken_to_in_clear() {
-        for (address, tls) in [("tcp://127.0.0.1:2376", true), ("fd://x", false)] {
+        let nowhere = |verify| Some(Tls { folder: "/nowhere".into(), verify });
+        for (address, tls, why) in [
+            ("tcp://127.0.0.1:2376", nowhere(true), "/nowhere/ca.pem"),
+            ("tcp://127.0.0.1:2376", nowhere(false), "DOCKER_TLS_VERIFY=1"),
+            ("fd://x", None, "unix://"),
+        ] {
             let error = connect_to(&[endpoint(address, tls)]).await.unwrap_err();
-            assert!(matches!(error, DockerError::EndpointUnsupported { .. }), "{error}");
+            assert!(matches!(error, DockerError::EndpointUnsupported { .. }) && error.to_string().contains(why), "{error}");
         }
     }
 }

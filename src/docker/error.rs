@@ -26,7 +26,7 @@ pub enum DockerError {
         /// The address, and what named it.
         endpoint: String,
         /// What is missing.
-        why: &'static str,
+        why: String,
     },
     /// The files of the Docker command line that name the engine do not make sense.
     #[error("failed to read the Docker context `{name}` from `{}`", path.display())]
@@ -282,7 +282,8 @@ impl DockerError {
                 "start it with `systemctl start docker` (or Docker Desktop, colima, `podman system service`), or set DOCKER_HOST"
             }
             Self::EndpointUnsupported { .. } => {
-                "set DOCKER_HOST to a `unix://` socket, to `ssh://USER@HOST`, or to a `tcp://` address without TLS"
+                "set DOCKER_HOST to a `unix://` socket, to `ssh://USER@HOST` or to a `tcp://` address; for TLS set DOCKER_TLS_VERIFY=1, and \
+                 DOCKER_CERT_PATH to the directory of ca.pem, cert.pem and key.pem"
             }
             Self::EndpointUnreadable { .. } => "see `docker context ls`, and choose one with `docker context use` or DOCKER_CONTEXT",
             Self::NoDockerfile { .. } => "`dockerfile` is looked for from the root of the build context",

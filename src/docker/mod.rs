@@ -27,6 +27,7 @@ mod pull;
 mod push;
 mod registry;
 mod session;
+mod tls;
 mod wire;
 
 pub use base::{ask_registry, pinned, provide, resolve};

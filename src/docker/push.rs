@@ -1,18 +1,21 @@
 //! Pushes an image to a registry.
+//!
+//! bollard 0.21 reads of a push neither which layer a line is about nor the digest at its end: so the stream is read here.
 
-use std::fmt;
 use std::time::Duration;
+use std::{fmt, io};
 
-use bollard::auth::DockerCredentials;
-use bollard::errors::Error;
-use bollard::query_parameters::PushImageOptions;
-use futures_util::StreamExt as _;
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
+use bytes::Bytes;
+use http_body_util::Empty;
+use hyper::Request;
 
 use crate::model::ImageDigest;
 
-use super::build::is_spurious;
 use super::engine::Engine;
 use super::error::DockerError;
+use super::wire::{self, Lines};
 
 /// How long the engine may say nothing. It has no timeout of its own: a registry that hangs would hang a release for ever.
 const IDLE: Duration = Duration::from_mins(2);
@@ -35,10 +38,24 @@ impl fmt::Debug for Credentials {
 /// A sign of life of a push.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Progress {
+    /// The layer: the first 12 digits of what it is before compression. None of what is said of the whole.
+    pub layer: Option<String>,
     /// The engine's word: "Pushing", "Layer already exists", "Retrying in 5 seconds".
     pub status: String,
-    /// Of one layer, which the API does not name: how many bytes are sent, and how many there are before compression.
+    /// How many of the layer's bytes are sent, and how many there are before compression.
     pub bytes: Option<(u64, u64)>,
+}
+
+impl Progress {
+    /// Is the layer in the registry now? `Some(true)` if it was sent.
+    #[must_use]
+    pub fn arrived(&self) -> Option<bool> {
+        match self.status.as_str() {
+            "Pushed" => Some(true),
+            status if status == "Layer already exists" || status.starts_with("Mounted from ") => Some(false),
+            _ => None,
+        }
+    }
 }
 
 /// Pushes `repository:tag`, and returns the digest that the registry knows it by.
@@ -56,37 +73,72 @@ pub async fn push(
     mut on_progress: impl FnMut(Progress) + Send,
 ) -> Result<ImageDigest, DockerError> {
     let failed = |message: String| DockerError::Push { repository: repository.into(), tag: tag.into(), message };
-    let options = PushImageOptions { tag: Some(tag.to_owned()), platform: None };
-    let credentials = credentials.map(|credentials| DockerCredentials {
-        username: Some(credentials.username.clone()),
-        password: Some(credentials.password.clone()),
-        serveraddress: repository.split_once('/').map(|(registry, _)| registry.to_owned()),
-        ..DockerCredentials::default()
-    });
-    let mut answers = engine.docker.push_image(repository, Some(options), credentials).boxed();
+    let broken =
+        |source: io::Error| DockerError::Request { operation: format!("push `{repository}:{tag}`"), status: None, source: source.into() };
+    let stalled = |_| DockerError::PushStalled { repository: repository.into(), tag: tag.into(), after: IDLE };
+    let query = wire::query([("tag", tag)]);
+    // The engine wants the header also where there is nothing to say.
+    let login = credentials.map_or_else(
+        || serde_json::json!({}),
+        |credentials| {
+            let host = repository.split_once('/').map(|(host, _)| host);
+            serde_json::json!({"username": credentials.username, "password": credentials.password, "serveraddress": host})
+        },
+    );
+    let mut login =
+        hyper::header::HeaderValue::from_str(&URL_SAFE.encode(login.to_string())).map_err(|error| broken(io::Error::other(error)))?;
+    login.set_sensitive(true);
+    let request = Request::post(format!("/images/{repository}/push{query}")).header("X-Registry-Auth", login).body(Empty::<Bytes>::new());
+    let request = request.map_err(|error| broken(io::Error::other(error)))?;
+    let asked = tokio::time::timeout(IDLE, wire::request(&engine.route, request)).await;
+    let response = asked.map_err(stalled)?.map_err(broken)?;
+    if !response.status().is_success() {
+        return Err(failed(wire::refusal(response.into_body()).await.map_err(broken)?));
+    }
+    let mut lines = Lines::of(response.into_body());
     let mut digest = None;
     loop {
-        let answer = tokio::time::timeout(IDLE, answers.next()).await;
-        let answer = answer.map_err(|_| DockerError::PushStalled { repository: repository.into(), tag: tag.into(), after: IDLE })?;
-        let info = match answer {
-            None => break,
-            Some(Ok(info)) => info,
-            Some(Err(error)) if is_spurious(&error) => break,
-            Some(Err(Error::DockerStreamError { error } | Error::DockerResponseServerError { message: error, .. })) => {
-                return Err(failed(error));
-            }
-            Some(Err(error)) => return Err(DockerError::request(format!("push `{repository}:{tag}`"), error)),
-        };
-        let Some(status) = info.status else { continue };
+        let line = tokio::time::timeout(IDLE, lines.next()).await;
+        let Some(line) = line.map_err(stalled)?.map_err(broken)? else { break };
+        let Ok(line) = serde_json::from_slice::<Line>(&line) else { continue };
+        if let Some(error) = line.error {
+            return Err(failed(error));
+        }
+        digest = line.aux.and_then(|aux| aux.digest?.parse().ok()).or(digest);
+        let Some(status) = line.status else { continue };
         digest = digest_in(&status).or(digest);
-        let bytes = info.progress_detail.and_then(|detail| {
-            let (current, total) = (u64::try_from(detail.current?).ok()?, u64::try_from(detail.total?).ok()?);
+        let bytes = line.detail.and_then(|detail| {
+            let (current, total) = (detail.current?, detail.total?);
             // The total is an estimate, and is passed.
             (total > 0).then_some((current.min(total), total))
         });
-        on_progress(Progress { status, bytes });
+        // Of the whole, the engine names the tag.
+        on_progress(Progress { layer: line.id.filter(|id| id != tag), status, bytes });
     }
     digest.ok_or_else(|| failed("the engine ended the push without saying a digest".to_owned()))
+}
+
+/// <https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Image/operation/ImagePush>, as the engine writes it.
+#[derive(serde::Deserialize)]
+struct Line {
+    id: Option<String>,
+    status: Option<String>,
+    #[serde(rename = "progressDetail")]
+    detail: Option<Detail>,
+    aux: Option<Aux>,
+    error: Option<String>,
+}
+
+#[derive(serde::Deserialize)]
+struct Detail {
+    current: Option<u64>,
+    total: Option<u64>,
+}
+
+#[derive(serde::Deserialize)]
+struct Aux {
+    #[serde(rename = "Digest")]
+    digest: Option<String>,
 }
 
 /// `v1: digest: sha256:… size: 944`

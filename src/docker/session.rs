@@ -72,7 +72,7 @@ pub(super) async fn open(engine: &Engine, name: &str, offer: Offer) -> io::Resul
         request = request.header("X-Docker-Expose-Session-Grpc-Method", method);
     }
     let request = request.body(Empty::<Bytes>::new()).map_err(io::Error::other)?;
-    let response = wire::request(engine.endpoint(), request).await?;
+    let response = wire::request(&engine.route, request).await?;
     if response.status() != StatusCode::SWITCHING_PROTOCOLS {
         return Ok(None);
     }

@@ -1,35 +1,58 @@
 //! The engine's API by hand, for what bollard 0.21 does not carry: a build with a session of our own.
 
 use std::io;
+use std::path::PathBuf;
 use std::pin::Pin;
 use std::process::Stdio;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
 use hyper::body::{Body, Incoming};
 use hyper::client::conn::http1;
 use hyper::header::HOST;
 use hyper::{Request, Response, Uri};
 use hyper_util::rt::TokioIo;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::process::{Child, ChildStdin, ChildStdout, Command};
+use tokio_rustls::TlsConnector;
 
 /// A connection to the engine.
 trait Duplex: AsyncRead + AsyncWrite + Send + Unpin {}
 
 impl<T: AsyncRead + AsyncWrite + Send + Unpin> Duplex for T {}
 
+/// The way to an engine.
+#[derive(Clone)]
+pub(super) enum Route {
+    Unix(PathBuf),
+    /// `HOST:PORT`; 2375 without a port.
+    Tcp(String),
+    /// `HOST:PORT`; 2376 without a port.
+    Tls {
+        host: String,
+        name: ServerName<'static>,
+        config: Arc<ClientConfig>,
+    },
+    /// `ssh://USER@HOST`.
+    Ssh(String),
+}
+
 /// Sends one request over a connection of its own, which may be upgraded.
 ///
 /// # Errors
 /// The engine cannot be reached, or the connection broke before it answered.
-pub(super) async fn request<B>(address: &str, request: Request<B>) -> io::Result<Response<Incoming>>
+pub(super) async fn request<B>(route: &Route, request: Request<B>) -> io::Result<Response<Incoming>>
 where
     B: Body + Send + 'static,
     B::Data: Send,
     B::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
 {
-    let stream = dial(address).await?;
+    let stream = dial(route).await?;
     let (mut sender, connection) = http1::handshake(TokioIo::new(stream)).await.map_err(io::Error::other)?;
     tokio::spawn(connection.with_upgrades());
     let (mut parts, body) = request.into_parts();
@@ -39,18 +62,62 @@ where
     sender.send_request(Request::from_parts(parts, body)).await.map_err(io::Error::other)
 }
 
-async fn dial(address: &str) -> io::Result<Box<dyn Duplex>> {
-    if let Some(path) = address.strip_prefix("unix://") {
-        return Ok(Box::new(UnixStream::connect(path).await?));
+async fn dial(route: &Route) -> io::Result<Box<dyn Duplex>> {
+    let tcp = async |host: &str, port: u16| {
+        let has_port = host.rsplit_once(':').is_some_and(|(_, port)| port.parse::<u16>().is_ok());
+        let stream = TcpStream::connect(if has_port { host.to_owned() } else { format!("{host}:{port}") }).await?;
+        stream.set_nodelay(true)?;
+        io::Result::Ok(stream)
+    };
+    Ok(match route {
+        Route::Unix(path) => Box::new(UnixStream::connect(path).await?),
+        Route::Tcp(host) => Box::new(tcp(host, 2375).await?),
+        Route::Tls { host, name, config } => {
+            Box::new(TlsConnector::from(Arc::clone(config)).connect(name.clone(), tcp(host, 2376).await?).await?)
+        }
+        Route::Ssh(address) => Box::new(Ssh::start(address)?),
+    })
+}
+
+/// The lines of an answer: the engine sends one document on each.
+pub(super) struct Lines {
+    body: Incoming,
+    read: BytesMut,
+    ended: bool,
+}
+
+impl Lines {
+    pub(super) fn of(body: Incoming) -> Self {
+        Self { body, read: BytesMut::new(), ended: false }
     }
-    if address.starts_with("ssh://") {
-        return Ok(Box::new(Ssh::start(address)?));
+
+    /// The next line, without its end; `None` after the last.
+    pub(super) async fn next(&mut self) -> io::Result<Option<Bytes>> {
+        loop {
+            if let Some(end) = self.read.iter().position(|byte| *byte == b'\n') {
+                let line = self.read.split_to(end + 1).freeze();
+                return Ok(Some(line.slice(..end)));
+            }
+            if self.ended {
+                let rest = self.read.split().freeze();
+                return Ok((!rest.is_empty()).then_some(rest));
+            }
+            match self.body.frame().await {
+                Some(frame) => self.read.extend_from_slice(&frame.map_err(io::Error::other)?.into_data().unwrap_or_default()),
+                None => self.ended = true,
+            }
+        }
     }
-    let host = address.split_once("://").map_or(address, |(_, host)| host).trim_end_matches('/');
-    let host = if host.contains(':') { host.to_owned() } else { format!("{host}:2375") };
-    let stream = TcpStream::connect(host).await?;
-    stream.set_nodelay(true)?;
-    Ok(Box::new(stream))
+}
+
+/// What the engine says when it refuses.
+pub(super) async fn refusal(body: Incoming) -> io::Result<String> {
+    #[derive(serde::Deserialize)]
+    struct Refused {
+        message: String,
+    }
+    let bytes = body.collect().await.map_err(io::Error::other)?.to_bytes();
+    Ok(serde_json::from_slice::<Refused>(&bytes).map_or_else(|_| String::from_utf8_lossy(&bytes).into_owned(), |it| it.message))
 }
 
 /// An engine behind SSH, as the Docker command line reaches it. The connection ends with the child.

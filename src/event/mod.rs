@@ -69,6 +69,9 @@ pub enum Event {
         /// The step.
         #[serde(flatten)]
         step: Step,
+        /// The part of it that this is about (a layer); none for the whole.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        part: Option<String>,
         /// So much is done.
         done: u64,
         /// Of so much; 0 if unknown.
@@ -272,11 +275,20 @@ impl Events {
 
     /// Sends how far a step is, unless too much of that waits already.
     pub fn progress(&self, step: &Step, done: u64, total: u64, of: &'static str) {
+        self.how_far(step, None, done, total, of);
+    }
+
+    /// Sends how far a part of a step is; it is over when all of it is done.
+    pub fn part(&self, step: &Step, part: &str, done: u64, total: u64, of: &'static str) {
+        self.how_far(step, Some(part.to_owned()), done, total, of);
+    }
+
+    fn how_far(&self, step: &Step, part: Option<String>, done: u64, total: u64, of: &'static str) {
         if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_PROGRESS {
             self.waiting.fetch_sub(1, Ordering::Relaxed);
             return;
         }
-        self.send(Event::Progress { step: step.clone(), done, total, of });
+        self.send(Event::Progress { step: step.clone(), part, done, total, of });
     }
 
     /// Runs `work` as a step; what it answers beside its value is said when the step ends.

@@ -48,8 +48,8 @@ pub async fn image(
     let step = Step::of(Stage::Images, &shown, "push");
     events
         .step(step.clone(), async {
-            let digest = push::push(aws, engine, &shown, plan, &id, &step, events).await?;
-            Ok((uri(digest), Outcome::Done, format!("{} as {}", plan.tag, digest.short())))
+            let (digest, sent) = push::push(aws, engine, &shown, plan, &id, &step, events).await?;
+            Ok((uri(digest), Outcome::Done, format!("{} as {}, {sent}", plan.tag, digest.short())))
         })
         .await
 }

@@ -1,5 +1,6 @@
 //! Pushes an image, and makes sure that the registry has what was built.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
 use crate::aws::{Aws, AwsError};
@@ -14,7 +15,40 @@ const PUSHES: u32 = 6;
 /// A login that was refused sooner than this after it was given is no login at all; later it may have expired.
 const EXPIRES: Duration = Duration::from_mins(1);
 
-/// Pushes the image `id` by its tag, and returns the digest that the registry has it by.
+/// The layers of an image on their way, over every attempt.
+#[derive(Debug, Default)]
+struct Layers {
+    /// How far each is in this attempt.
+    under_way: BTreeMap<String, (u64, u64)>,
+    sent: BTreeSet<String>,
+    all: BTreeSet<String>,
+}
+
+impl Layers {
+    fn take(&mut self, progress: docker::Progress, step: &Step, events: &Events) {
+        let arrived = progress.arrived();
+        let Some(layer) = progress.layer else { return };
+        self.all.insert(layer.clone());
+        if arrived == Some(true) {
+            self.sent.insert(layer.clone());
+        }
+        let bytes = match (arrived, self.under_way.get(&layer)) {
+            (Some(_), Some((_, total))) => Some((*total, *total)),
+            _ => progress.bytes,
+        };
+        let Some((done, total)) = bytes else { return };
+        events.part(step, &layer, done, total, "B");
+        self.under_way.insert(layer, (done, total));
+        let (done, total) = self.under_way.values().fold((0, 0), |sum, (done, total)| (sum.0 + done, sum.1 + total));
+        events.progress(step, done, total, "B");
+    }
+
+    fn said(&self) -> String {
+        format!("{} of {} layers sent", self.sent.len(), self.all.len())
+    }
+}
+
+/// Pushes the image `id` by its tag, and returns the digest that the registry has it by, and what was sent.
 ///
 /// # Errors
 /// [`Exit::Images`]; nothing live has changed, and a second run sends what is missing.
@@ -26,7 +60,7 @@ pub(super) async fn push(
     id: &ImageId,
     step: &Step,
     events: &Events,
-) -> Result<ImageDigest, Failure> {
+) -> Result<(ImageDigest, String), Failure> {
     let what = || format!("service `{name}`: pushing to `{}` failed", plan.uri);
     let aws_failed = |error: AwsError| {
         let hint = error.hint().unwrap_or_else(|| "nothing live has changed; run again".to_owned());
@@ -34,17 +68,15 @@ pub(super) async fn push(
     };
     let mut attempt = 0;
     let mut refused_once = false;
+    let mut layers = Layers::default();
     let pushed = loop {
         attempt += 1;
         // Asked for just in time and never written anywhere.
         let token = aws.registry_credentials().await.map_err(aws_failed)?;
         let credentials = Credentials { username: token.username, password: token.password };
         let asked = Instant::now();
-        let on_progress = |progress: docker::Progress| {
-            if let Some((done, total)) = progress.bytes {
-                events.progress(step, done.min(total), total, "B");
-            }
-        };
+        layers.under_way.clear();
+        let on_progress = |progress: docker::Progress| layers.take(progress, step, events);
         match docker::push(engine, &plan.uri, &plan.tag, Some(&credentials), on_progress).await {
             Ok(digest) => break Some(digest),
             Err(error) if error.is_tag_immutable() => break None,
@@ -61,15 +93,15 @@ pub(super) async fn push(
     };
     let registered = aws.image_digest(&plan.repository, &plan.tag).await.map_err(aws_failed)?;
     match (pushed, registered) {
-        (Some(pushed), Some(registered)) if pushed == registered => Ok(pushed),
+        (Some(pushed), Some(registered)) if pushed == registered => Ok((pushed, layers.said())),
         (None, Some(registered)) => {
             let manifest = aws.image_manifest(None, &plan.repository, &plan.tag).await.map_err(aws_failed)?;
             // An engine knows an image by its configuration, or, with containerd's store, by its manifest.
             if registered.to_string() == id.as_str() {
-                return Ok(registered);
+                return Ok((registered, "another run has pushed it".to_owned()));
             }
             if manifest.is_some_and(|manifest| super::manifest::configuration(&manifest.json).as_deref() == Some(id.as_str())) {
-                return Ok(registered);
+                return Ok((registered, "another run has pushed it".to_owned()));
             }
             let failure = Failure::new(Exit::Images, what());
             let failure = failure.because(format!(
@@ -91,7 +123,13 @@ pub(super) async fn push(
 }
 
 fn failed(what: String, error: DockerError) -> Failure {
-    let hint =
-        error.hint().unwrap_or_else(|| "nothing live has changed; run again: layers that have arrived are not sent again".to_owned());
+    let hint = error.hint().unwrap_or_else(|| {
+        let so = if error.is_unauthorized() {
+            "a fresh login of ECR's was not taken; does `registry` name the registry of this account's ECR?"
+        } else {
+            "run again: layers that have arrived are not sent again"
+        };
+        format!("nothing live has changed; {so}")
+    });
     Failure::new(Exit::Images, what).because(error).hint(hint)
 }

@@ -37,7 +37,8 @@ impl Line {
                 self.running.insert(step.clone(), Running { since: Instant::now(), progress: None });
                 return Ok(());
             }
-            Event::Progress { step, done, total, of } => {
+            Event::Progress { part: Some(_), .. } => return Ok(()),
+            Event::Progress { step, done, total, of, .. } => {
                 if let Some(running) = self.running.get_mut(step) {
                     running.progress = Some((*done, *total, of));
                 }
@@ -153,7 +154,7 @@ mod tests {
         let mut out = Vec::new();
         let step = Step::of(Stage::Assets, "web", "upload");
         line.event(&Event::StepStarted { step: step.clone() }, &mut out).unwrap();
-        line.event(&Event::Progress { step: step.clone(), done: 1_400, total: 2_000, of: "B" }, &mut out).unwrap();
+        line.event(&Event::Progress { step: step.clone(), part: None, done: 1_400, total: 2_000, of: "B" }, &mut out).unwrap();
         line.beat(&mut out).unwrap();
         assert!(out.is_empty(), "too early to say anything");
         line.last = Instant::now().checked_sub(HEARTBEAT).unwrap();

@@ -8,7 +8,7 @@ use crate::support::proxy::Fault;
 use crate::support::request::Recorded;
 
 /// The images that a test leaves on the engine go when this is dropped.
-struct Leftovers(String);
+pub(crate) struct Leftovers(pub(crate) String);
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
@@ -18,7 +18,7 @@ impl Drop for Leftovers {
 }
 
 /// A shop whose service has still to be built, and pushed through the proxy.
-async fn shop(name: &str, with_repository: bool) -> (Leftovers, Shop) {
+pub(crate) async fn shop(name: &str, with_repository: bool) -> (Leftovers, Shop) {
     let shop = Shop::site(name).await;
     let registry = shop.proxy.url().trim_start_matches("http://").to_owned();
     shop.add_service(&registry);
@@ -37,7 +37,7 @@ fn fails(shop: &Shop, exit: i32) -> String {
 }
 
 /// What a registry answers when it refuses: <https://distribution.github.io/distribution/spec/api/#errors>.
-fn refusal(status: u16, code: &str, message: &str) -> Fault {
+pub(crate) fn refusal(status: u16, code: &str, message: &str) -> Fault {
     let mut headers = vec![("content-type", "application/json".to_owned())];
     if status == 401 {
         headers.push(("www-authenticate", "Basic realm=\"registry\"".to_owned()));
@@ -75,6 +75,47 @@ async fn what_cannot_pass_ends_with_its_cause_and_a_second_run_completes() {
     let refused = fails(&shop, 22);
     assert!(refused.contains("ecr:InitiateLayerUpload") && refused.contains("hint: pushing needs"), "{refused}");
     shop.run(&["stage", "images"]).expect(0);
+}
+
+#[tokio::test]
+async fn a_token_that_expires_while_layers_are_sent_is_renewed() {
+    let (_images, shop) = shop("images-expired", true).await;
+    // <https://docs.aws.amazon.com/AmazonECR/latest/userguide/common-errors-docker.html>
+    let message = "Your authorization token has expired. Reauthenticate and try again.";
+    shop.proxy.fail_next(is_layer, 1, refusal(403, "DENIED", message));
+    // The engine tries a layer again by itself, 5 s later.
+    shop.proxy.fail_next(is_layer, 1, refusal(500, "UNKNOWN", "unknown error"));
+    let pushed = shop.run(&["stage", "images"]).expect(0);
+    assert_eq!(shop.proxy.faults_left(), 0, "{}", pushed.stderr);
+    assert!(pushed.stderr.contains("the registry wants another login"), "{}", pushed.stderr);
+    let asked = shop.proxy.requests().iter().filter(|request| request.operation == "ecr:GetAuthorizationToken").count();
+    assert!(asked >= 2, "{asked}");
+    shop.run(&["stage", "images"]).expect(0);
+    assert_eq!(shop.proxy.written(), [""; 0], "it is pushed once");
+}
+
+#[tokio::test]
+async fn a_terminal_shows_each_layer_on_its_way() {
+    let (_images, mut shop) = shop("images-bars", true).await;
+    shop.scene.write("api/Dockerfile", "FROM scratch\nCOPY one /\nCOPY two /\nCOPY app.py /\n");
+    for (name, seed) in [("one", 1_u32), ("two", 2)] {
+        // It cannot be made smaller, or there would be nothing to see.
+        let mut state = seed ^ std::process::id();
+        let noise = std::iter::repeat_with(|| {
+            state ^= state << 13;
+            state ^= state >> 17;
+            state ^= state << 5;
+            state.to_le_bytes()[0]
+        });
+        shop.scene.write(&format!("api/{name}"), noise.take(6_000_000).collect::<Vec<_>>());
+    }
+    shop.proxy.fail_next(is_layer, 2, Fault::Delay(Duration::from_millis(700)));
+    shop.scene.set("TERM", "xterm-256color");
+    let run = format!("stty cols 120; exec {} stage images", env!("CARGO_BIN_EXE_windlass"));
+    let shown = shop.scene.run("script", &["--quiet", "--return", "--command", &run, "/dev/null"]).expect(0).stdout;
+    let bar = regex::Regex::new(r"    ([0-9a-f]{12}) \[[^]]+\] [0-9.]+ [kM]?B of [0-9.]+ MB").unwrap();
+    let layers: std::collections::BTreeSet<&str> = bar.captures_iter(&shown).map(|found| found.get(1).unwrap().as_str()).collect();
+    assert!(layers.len() >= 2, "{layers:?} in {shown}");
 }
 
 #[tokio::test]

@@ -31,6 +31,10 @@ mod from_image;
 #[cfg(test)]
 mod images;
 #[cfg(test)]
+mod images_engine;
+#[cfg(test)]
+mod images_registry;
+#[cfg(test)]
 mod init;
 #[cfg(test)]
 mod init_engine;

@@ -4,6 +4,7 @@
 //! Include it as `#[cfg(test)] #[path = "../support/mod.rs"] mod support;`: its own tests, which say what it promises, run with yours.
 
 pub(crate) mod ministack;
+pub(crate) mod own_engine;
 pub(crate) mod parameter_store;
 pub(crate) mod postgres;
 pub(crate) mod proxy;

@@ -10,12 +10,26 @@ use super::ministack;
 pub(crate) struct Registry {
     child: Child,
     host: String,
-    _storage: tempfile::TempDir,
+    storage: tempfile::TempDir,
 }
+
+/// The login of a registry that wants one. The password needs the alphabet of base64 that is for URLs.
+pub(crate) const LOGIN: (&str, &str) = ("AWS", "a?~>?~>b");
+/// Its bcrypt, as `htpasswd -nbB` makes it.
+const HTPASSWD: &str = "AWS:$2b$05$gH.bXSTlfy3R/0D8wgeLHOr8h63U1tM95F84Cb2zEl/hc/ESStGTO\n";
 
 impl Registry {
     /// Starts one, which takes everybody's word.
     pub(crate) fn start() -> Self {
+        Self::new(false)
+    }
+
+    /// Starts one that wants a [`LOGIN`].
+    pub(crate) fn with_login() -> Self {
+        Self::new(true)
+    }
+
+    fn new(login: bool) -> Self {
         let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
         let storage = tempfile::tempdir().unwrap();
         let host = format!("127.0.0.1:{port}");
@@ -23,6 +37,10 @@ impl Registry {
             "version: 0.1\nlog: {{level: error}}\nstorage: {{filesystem: {{rootdirectory: {}}}}}\nhttp: {{addr: '{host}'}}\n",
             storage.path().display()
         );
+        let htpasswd = storage.path().join("htpasswd");
+        std::fs::write(&htpasswd, HTPASSWD).unwrap();
+        let auth = format!("auth: {{htpasswd: {{realm: registry, path: {}}}}}\n", htpasswd.display());
+        let config = if login { config + &auth } else { config };
         let file = storage.path().join("config.yml");
         std::fs::write(&file, config).unwrap();
         let mut command = Command::new("docker-registry");
@@ -33,12 +51,25 @@ impl Registry {
             assert!(started.elapsed() < Duration::from_secs(20), "the registry does not listen");
             std::thread::sleep(Duration::from_millis(20));
         }
-        Self { child, host, _storage: storage }
+        Self { child, host, storage }
     }
 
     /// `127.0.0.1:34567`.
     pub(crate) fn host(&self) -> &str {
         &self.host
+    }
+
+    /// The digest that it has by a tag, by its own files: its HTTP may want a login.
+    pub(crate) fn digest(&self, repository: &str, tag: &str) -> Option<String> {
+        let link = format!("docker/registry/v2/repositories/{repository}/_manifests/tags/{tag}/current/link");
+        std::fs::read_to_string(self.storage.path().join(link)).ok()
+    }
+
+    /// Its tags.
+    pub(crate) fn tags(&self, repository: &str) -> Vec<String> {
+        let folder = self.storage.path().join(format!("docker/registry/v2/repositories/{repository}/_manifests/tags"));
+        let Ok(tags) = std::fs::read_dir(folder) else { return Vec::new() };
+        tags.map(|tag| tag.unwrap().file_name().into_string().unwrap()).collect()
     }
 }
 

@@ -1,0 +1,116 @@
+//! Images with an engine of the test's own, which is killed, full, far away, or has built nothing yet.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use crate::images::shop;
+use crate::shop::Shop;
+use crate::support::own_engine::{OwnEngine, docker};
+
+/// Puts a static shell into the build context, as a whole image in one file.
+fn shell(shop: &Shop) -> &'static str {
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| Path::new(path).exists());
+    let busybox = busybox.expect("`busybox` is there: apt-get install busybox-static");
+    shop.scene.write("api/busybox", std::fs::read(busybox).unwrap());
+    let busybox = shop.scene.project().join("api/busybox");
+    std::fs::set_permissions(busybox, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    "FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/sleep\n"
+}
+
+fn change(shop: &Shop) {
+    shop.scene.write("api/app.py", format!("{:?}", Instant::now()));
+}
+
+#[tokio::test]
+async fn an_engine_behind_tls_is_reached_by_variables_and_by_a_context() {
+    let (_images, mut shop) = shop("images-tls", true).await;
+    let engine = OwnEngine::with_tls();
+    shop.scene.set("DOCKER_HOST", engine.address());
+    shop.scene.set("DOCKER_TLS_VERIFY", "1");
+    shop.scene.set("DOCKER_CERT_PATH", engine.certificates().as_os_str());
+    let built = shop.run(&["stage", "images"]).expect(0);
+    assert!(built.stderr.contains("[1/1] COPY app.py /") && built.stderr.contains(" layers sent"), "{}", built.stderr);
+
+    for name in ["DOCKER_HOST", "DOCKER_TLS_VERIFY", "DOCKER_CERT_PATH"] {
+        shop.scene.unset(name);
+    }
+    let files = engine.certificates().display().to_string();
+    let endpoint = format!("host={},ca={files}/ca.pem,cert={files}/cert.pem,key={files}/key.pem", engine.address());
+    shop.scene.run("docker", &["context", "create", "far", "--docker", &endpoint]).expect(0);
+    shop.scene.run("docker", &["context", "use", "far"]).expect(0);
+    change(&shop);
+    shop.run(&["stage", "images"]).expect(0);
+    let there = docker(&engine.socket(), &["images", "--quiet"]).stdout;
+    assert_eq!(String::from_utf8(there).unwrap().lines().count(), 2, "both were built there");
+
+    // Another authority's certificate does not open it, and nothing is said in clear.
+    change(&shop);
+    let other = OwnEngine::with_tls();
+    shop.scene.set("DOCKER_HOST", engine.address());
+    shop.scene.set("DOCKER_TLS_VERIFY", "1");
+    shop.scene.set("DOCKER_CERT_PATH", other.certificates().as_os_str());
+    let refused = shop.refused(&["stage", "images"], 11);
+    assert!(refused.contains("no Docker engine answers at `tcp://") && refused.contains("certificate"), "{refused}");
+    shop.scene.unset("DOCKER_TLS_VERIFY");
+    shop.scene.set("DOCKER_TLS", "1");
+    let refused = shop.refused(&["stage", "images"], 11);
+    assert!(refused.contains("nobody would check who answers") && refused.contains("hint: set DOCKER_HOST"), "{refused}");
+}
+
+#[tokio::test]
+async fn an_engine_that_is_killed_mid_build_is_said_and_a_second_run_completes() {
+    let (_images, mut shop) = shop("images-killed", true).await;
+    let mut engine = OwnEngine::start();
+    shop.scene.set("DOCKER_HOST", engine.socket());
+    let marker = format!("sleep 4.{}", std::process::id());
+    let dockerfile = shell(&shop);
+    shop.scene.write("api/Dockerfile", format!("{dockerfile}RUN {marker}\nCOPY app.py /\n"));
+    let running = shop.scene.start(&["stage", "images"]);
+    let started = Instant::now();
+    let seen = || {
+        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
+        processes.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains(&marker)).count() > 0
+    };
+    while !seen() {
+        assert!(started.elapsed() < Duration::from_mins(1), "the step was never reached");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    engine.kill();
+    let outcome = running.wait().expect(22);
+    let said = shop.error(&outcome);
+    assert!(said.contains("service `api`: building the image failed") && said.contains("hint: "), "{said}");
+    let refused = shop.refused(&["stage", "images"], 11);
+    assert!(refused.contains("no Docker engine answers") && refused.contains("hint: start it with `systemctl start docker`"), "{refused}");
+    engine.again();
+    shop.run(&["stage", "images"]).expect(0);
+    shop.run(&["stage", "images"]).expect(0);
+    assert_eq!(shop.proxy.written(), [""; 0]);
+}
+
+#[tokio::test]
+async fn a_full_disk_is_said_and_a_second_run_completes_when_there_is_room() {
+    let (_images, mut shop) = shop("images-full", true).await;
+    let engine = OwnEngine::on_disk_of(60);
+    shop.scene.set("DOCKER_HOST", engine.socket());
+    shop.scene.write("api/big", vec![7; 50_000_000]);
+    shop.scene.write("api/Dockerfile", "FROM scratch\nCOPY big app.py /\n");
+    let outcome = shop.run(&["stage", "images"]).expect(22);
+    let said = shop.error(&outcome);
+    assert!(said.contains("no space left on device") && said.contains("hint: the engine's disk is full"), "{said}");
+    engine.grow(400);
+    shop.run(&["stage", "images"]).expect(0);
+}
+
+#[tokio::test]
+async fn a_builder_that_has_built_nothing_yet_takes_layers_from_the_registry() {
+    let (_images, mut shop) = shop("images-inline", true).await;
+    shop.scene.write("api/deps", format!("{:?}", Instant::now()));
+    shop.scene.write("api/Dockerfile", "FROM scratch\nCOPY deps /\nCOPY app.py /\n");
+    shop.run(&["stage", "images"]).expect(0);
+    let engine = OwnEngine::start();
+    shop.scene.set("DOCKER_HOST", engine.socket());
+    change(&shop);
+    let built = shop.run(&["stage", "images"]).expect(0);
+    assert!(built.stderr.contains("[1/2] COPY deps /: cached") && built.stderr.contains("2 steps, 1 cached"), "{}", built.stderr);
+    assert!(built.stderr.contains("1 of 2 layers sent"), "the other one is there: {}", built.stderr);
+}
