@@ -4,6 +4,7 @@
 //! repeated before it is known what came of it.
 
 mod bundle;
+mod cut_off;
 mod derive;
 mod follow;
 mod lambda;
@@ -12,6 +13,7 @@ mod local;
 mod snapshot;
 pub mod stop;
 mod task;
+mod words;
 
 use std::ffi::OsString;
 use std::path::Path;
@@ -22,11 +24,13 @@ use time::OffsetDateTime;
 
 use crate::aws::Aws;
 use crate::event::{Events, Outcome, Step};
-use crate::journal::{Journal, JournalError, Lease, MigrationAttempt, MigrationEnd, MigrationHistory};
+use crate::journal::{Journal, Lease, MigrationAttempt, MigrationEnd, MigrationHistory};
 use crate::model::{Exit, Failure, ImageUri, ReleaseId, Stage, UnitName};
 
 use super::plan::{MigrationPlan, Runs};
-use super::verdict::{self, Answer, Kind, Trouble};
+use super::verdict::{self, Answer, Trouble};
+use cut_off::unfinished;
+use words::described;
 
 /// What a failed migration leaves of everything else.
 const NOT_ROLLED: &str = "no service was rolled and no site published: the old version serves";
@@ -269,41 +273,6 @@ impl One<'_> {
         }
     }
 
-    /// What came of an attempt of an earlier run that was cut off. `None` where there has to be another one.
-    async fn cut_off(
-        &self,
-        target: &Target,
-        attempt: &MigrationAttempt,
-        history: &mut MigrationHistory,
-        step: &Step,
-    ) -> Result<Option<Answer>, Failure> {
-        let events = self.run.events;
-        events.note(format!("{}: the migration of {} was cut off; looking for what came of it", self.name, attempt.release));
-        let (end, answer) = match self.find_out(target, attempt, step).await {
-            Found::Done(answer) => (MigrationEnd::Done, Some(answer)),
-            Found::Failed(trouble) => {
-                events.note(format!("{}: it failed: {}", self.name, events.masked(&trouble.said)));
-                (MigrationEnd::Failed, None)
-            }
-            Found::Unfinished => (MigrationEnd::Failed, None),
-            Found::Unknown(why) if self.plan.is_repeatable() => {
-                events.note(format!(
-                    "{}: what came of it is not known ({why}); {} applies only what is pending",
-                    self.name, self.plan.framework
-                ));
-                return Ok(None);
-            }
-            Found::Unknown(why) => return Err(self.unknown(target, &why)),
-        };
-        if let Some(answer) = &answer {
-            learn(history, answer, target);
-        }
-        self.remember(history, &MigrationAttempt { ended: Some(end), ..attempt.clone() }).await?;
-        // What other code has applied says nothing of this one's.
-        let same = if target.is_zip() { attempt.code == target.code(self.image) } else { attempt.image == *self.image };
-        Ok(answer.filter(|_| same))
-    }
-
     /// Asks what is pending, now that the function has the release's code, where the plan could not know and the policy refuses risks.
     async fn risks(&self, target: &Target) -> Result<(), Failure> {
         if !self.plan.refuses_risks() || self.plan.risky_at_all.is_empty() {
@@ -325,14 +294,6 @@ impl One<'_> {
         };
         let failure = Failure::new(Exit::Migration, what).because(risky.join("\n   "));
         Err(failure.hint(format!("nothing was migrated; {NOT_ROLLED}; split it, or write `risky_migrations: warn` for this release")))
-    }
-
-    async fn find_out(&self, target: &Target, attempt: &MigrationAttempt, step: &Step) -> Found {
-        match target {
-            Target::Function(function) => function.find_out(self, attempt, step).await,
-            Target::Task(task) => task.find_out(self, attempt, step).await,
-            Target::Local(local) => local.find_out(self).await,
-        }
     }
 
     /// Asks independently whether anything is pending, where the handler can be asked without harm.
@@ -368,35 +329,6 @@ impl One<'_> {
         })
     }
 
-    fn unreadable(&self, error: JournalError) -> Failure {
-        let failure = Failure::new(Exit::Migration, format!("migration `{}`: reading its state failed", self.name)).because(error);
-        failure.hint("nothing was migrated; allow `s3:GetObject` on the state's prefix, and run the same command again")
-    }
-
-    fn failed(&self, target: &Target, trouble: &Trouble) -> Failure {
-        let what = match trouble.kind {
-            Kind::NothingApplied => format!("migration `{}` did not apply everything", self.name),
-            _ => format!("migration `{}` failed", self.name),
-        };
-        let said = self.run.events.masked(&trouble.said);
-        let failure = Failure::new(if trouble.kind == Kind::Busy { Exit::Locked } else { Exit::Migration }, what);
-        let because = if trouble.kind == Kind::NothingApplied { said } else { format!("{} {said}", target.answered()) };
-        failure.because(because).hint(format!("{NOT_ROLLED}; {}", trouble.remedy()))
-    }
-
-    fn unknown(&self, target: &Target, why: &str) -> Failure {
-        let failure = Failure::new(Exit::MigrationUnknown, format!("migration `{}`: what came of it is not known", self.name));
-        let failure = failure.because(self.run.events.masked(why));
-        let again = match self.run.journal.filter(|_| !self.plan.is_repeatable()) {
-            Some(journal) => format!("where it has to run again, remove {} first", journal.migration_place(self.name)),
-            None => "then run the same command again".to_owned(),
-        };
-        failure.hint(format!(
-            "it may have migrated: it is not run again by itself, and no service was rolled; read its log ({}), {again}",
-            target.log_place()
-        ))
-    }
-
     /// What a handler of windlass is asked.
     fn event(&self, action: &str, mark: &str) -> serde_json::Value {
         let patience = PATIENCE.min(self.plan.timeout_seconds / 2);
@@ -430,22 +362,6 @@ impl Target {
             _ => None,
         }
     }
-
-    fn answered(&self) -> String {
-        match self {
-            Self::Function(function) => format!("the function `{}` answered", function.name),
-            Self::Task(_) => "the task ended with".to_owned(),
-            Self::Local(_) => "the command ended with".to_owned(),
-        }
-    }
-
-    fn log_place(&self) -> String {
-        match self {
-            Self::Function(function) => function.log_group.clone(),
-            Self::Task(task) => task.log_place(),
-            Self::Local(_) => "the lines above".to_owned(),
-        }
-    }
 }
 
 /// Keeps what an answer has told of the database.
@@ -462,19 +378,4 @@ fn learn(history: &mut MigrationHistory, answer: &Answer, target: &Target) {
         Target::Function(function) if answer.protocol > 0 => Some(function.code.clone()),
         _ => None,
     };
-}
-
-fn unfinished() -> Trouble {
-    Trouble { kind: Kind::Died, said: "it did not come to its end, and its migrations are not all applied".to_owned() }
-}
-
-/// What is said of a migration that has succeeded.
-fn described(answer: &Answer, found: bool) -> ((), Outcome, String) {
-    let found = if found { "the earlier run had done it: " } else { "" };
-    match answer.applied.as_deref() {
-        Some([]) if found.is_empty() => ((), Outcome::Unchanged, "nothing was pending".to_owned()),
-        Some([]) => ((), Outcome::Unchanged, format!("{found}nothing is pending")),
-        Some(applied) => ((), Outcome::Done, format!("{found}applied {}", applied.join(", "))),
-        None => ((), Outcome::Done, format!("{found}it succeeded")),
-    }
 }
