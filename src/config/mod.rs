@@ -20,7 +20,7 @@ pub use image::{BuildImage, Image};
 pub use migration::{Driver, Framework, Handler, Migration, Strategy, Words};
 pub use types::{
     Config, Environment, FromImage, HeaderRule, Keep, OnFailedMigration, OnFailure, OnTimeout, Policy, Precompress, RiskyMigrations,
-    Service, Site, SiteSource, SourceMaps, schema,
+    RollbackPastMigrations, Service, Site, SiteSource, SourceMaps, schema,
 };
 pub use words::{Bucket, Duration, Platform, State};
 

@@ -248,6 +248,8 @@ pub struct Policy {
     pub on_failure: OnFailure,
     /// What happens when a migration may break the code that runs.
     pub risky_migrations: RiskyMigrations,
+    /// What happens when a rollback would bring back code that is older than the schema.
+    pub rollback_past_migrations: RollbackPastMigrations,
     /// What happens to services that `strategy: stop` has stopped when the migration fails before it has applied anything.
     pub on_failed_migration: OnFailedMigration,
     /// What happens to a rollout that has run out of time.
@@ -307,6 +309,17 @@ pub enum RiskyMigrations {
     Refuse,
     /// Nothing.
     Allow,
+}
+
+/// What happens when a rollback would bring back code that is older than the schema: migrations are never undone.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RollbackPastMigrations {
+    /// It is said which migrations stay.
+    #[default]
+    Warn,
+    /// It is refused.
+    Refuse,
 }
 
 fn here() -> String {

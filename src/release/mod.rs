@@ -6,6 +6,7 @@
 //!
 //! Deliberately absent: any choice about what is written. That is the plan's.
 
+mod ahead;
 mod build;
 mod buildspec;
 mod commit;

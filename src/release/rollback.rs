@@ -14,6 +14,7 @@ use crate::site::observe::Look;
 use crate::site::plan::Manifest;
 use crate::{cdn, service, site};
 
+use super::ahead::{Ahead, ahead};
 use super::{Released, Request, Stop, World, preflight, prepare, run};
 
 /// Goes back to `to`, or to the release before what is live.
@@ -34,14 +35,15 @@ pub(super) async fn prepare(request: &Request, to: Option<&ReleaseId>, events: &
     let live = journal.live().await.map_err(|error| prepare::unreadable(error, "what is live"))?;
     let units: BTreeSet<UnitName> = chosen.sites.iter().chain(&chosen.services).cloned().collect();
     let (target, newer) = target(&journal, &live, to, &units).await?;
+    let ahead = ahead(&live, &target.after, &newer);
     let mut back = back::Back {
         release: target.restores.clone().unwrap_or_else(|| target.release.clone()),
         commit: target.commit.clone(),
         sites: BTreeMap::new(),
         services: BTreeMap::new(),
-        stays: stays(&live, &target.after, &newer),
+        stays: ahead.iter().map(Ahead::to_string).collect(),
     };
-    let mut refusals: Vec<Refusal> = Vec::new();
+    let mut refusals: Vec<Refusal> = ahead.iter().filter_map(|one| one.refusal(config, &chosen.services)).collect();
     for (name, before) in target.after.sites.iter().filter(|(name, _)| units.contains(*name)) {
         let found = site(&aws, &journal, config, name, &before.release, request.look).await?;
         refusals.extend(site::back::refusal(name, &config.sites[name], &found));
@@ -147,24 +149,6 @@ fn differs(then: &Live, now: &Live, units: &BTreeSet<UnitName>) -> bool {
     let mut services = then.services.iter().filter(|(name, _)| units.contains(*name));
     sites.any(|(name, then)| now.sites.get(name).is_none_or(|now| now.release != then.release))
         || services.any(|(name, then)| now.services.get(name).is_none_or(|now| now.revision != then.revision))
-}
-
-/// Which migrations of later releases stay: the schema is ahead of the code then.
-fn stays(live: &Live, then: &Live, newer: &[Record]) -> Vec<String> {
-    let ahead = live
-        .migrations
-        .iter()
-        .filter(|(name, now)| then.migrations.get(*name).is_none_or(|then| then.image != now.image || then.code != now.code));
-    let stay = ahead.map(|(name, now)| {
-        let steps = newer.iter().rev().flat_map(|record| &record.steps);
-        let applied: Vec<&str> = steps
-            .filter(|step| step.unit == name.as_str() && step.action == "migrate")
-            .filter_map(|step| step.detail.strip_prefix("applied "))
-            .collect();
-        let applied = if applied.is_empty() { String::new() } else { format!(": {}", applied.join(", ")) };
-        format!("the migrations of `{name}` stay as release {} has left them, the schema is ahead of the code{applied}", now.release)
-    });
-    stay.collect()
 }
 
 /// What a release has published of a site, what is live, and what of it is still to be had.

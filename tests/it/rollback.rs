@@ -145,6 +145,54 @@ async fn a_service_runs_its_old_revision_again_and_migrations_stay() {
 }
 
 #[tokio::test]
+async fn a_way_back_past_a_migration_is_closed_where_the_policy_says_so() {
+    let shop = Shop::whole("back-ahead").await;
+    shop.configure("app: shop\n", "app: shop\npolicy: {rollback_past_migrations: refuse}\n");
+    let release = async |version: u32, applied: &str| {
+        shop.scene.write("api/app.py", format!("{version}\n"));
+        shop.build(version);
+        shop.scene.commit(version + 2);
+        shop.push_image().await;
+        let body = format!("{{\"applied\": [{applied}], \"pending\": []}}");
+        shop.proxy.fail_next(|request| request.operation == "lambda:Invoke", 1, Fault::Answer { status: 200, headers: vec![], body });
+        release_id(&shop.release())
+    };
+    let first = release(1, "\"items.0001_initial\"").await;
+    // Other code that had nothing to migrate: the schema is the same.
+    let second = release(2, "").await;
+    let back = shop.run(&["rollback", &first]).expect(0);
+    assert!(!back.stderr.contains("ahead of the code"), "{}", back.stderr);
+    shop.run(&["rollback", &second]).expect(0);
+
+    release(3, "\"items.0002_stock\"").await;
+    assert_snapshot!(shop.refused(&["rollback"], 11), @r"
+    error: the way back is not open; nothing was changed
+       the migrations of `main` stay as release [release] has left them, the schema is ahead of the code: items.0002_stock; `policy.rollback_past_migrations` is `refuse`
+    hint: see whether the old code gets along with these migrations: if so, write `rollback_past_migrations: warn` for this rollback; if not, release a commit that mends it
+    ");
+    assert_eq!(shop.refused(&["rollback", "--plan"], 11), shop.refused(&["rollback"], 11));
+    shop.refused(&["rollback", &first, "api"], 11);
+    // Pages do not meet the schema.
+    shop.run(&["rollback", &second, "web"]).expect(0);
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(2)));
+
+    // A migration that failed half-way has moved the schema, too.
+    shop.configure("rollback_past_migrations: refuse", "rollback_past_migrations: warn");
+    shop.run(&["rollback", &second]).expect(0);
+    shop.configure("rollback_past_migrations: warn", "rollback_past_migrations: refuse");
+    shop.scene.write("api/app.py", "4\n");
+    shop.scene.commit(6);
+    shop.push_image().await;
+    let said = "items.0004_bad: no (applied before it: items.0003_size; still pending: items.0004_bad)";
+    let body = format!("{{\"errorType\": \"ProgrammingError\", \"errorMessage\": \"{said}\"}}");
+    let failed = Fault::Answer { status: 200, headers: vec![("x-amz-function-error", "Unhandled".to_owned())], body };
+    shop.proxy.fail_next(|request| request.operation == "lambda:Invoke", 1, failed);
+    shop.run(&["release", "api"]).expect(23);
+    let refused = shop.refused(&["rollback", &first], 11);
+    assert!(refused.contains("failed, and may have applied a part"), "{refused}");
+}
+
+#[tokio::test]
 async fn status_says_what_somebody_else_has_changed() {
     let (shop, ..) = released_twice("back-drift").await;
     let (s3, bucket) = (shop.seed.s3(), "back-drift-web");

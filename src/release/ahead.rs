@@ -1,0 +1,98 @@
+//! Where the schema is ahead of the code that a rollback brings back: which migrations stay, and whether the policy lets that be.
+//!
+//! Deliberately absent: undoing a migration. What it has dropped, nobody brings back.
+
+use std::collections::BTreeSet;
+use std::fmt;
+
+use crate::config::{Config, RollbackPastMigrations};
+use crate::event::{Outcome, StepRan};
+use crate::journal::{Live, Record};
+use crate::migration::verdict::Trouble;
+use crate::model::{Refusal, ReleaseId, UnitName};
+
+/// A database whose schema is ahead of the code.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Ahead {
+    /// The migration.
+    name: UnitName,
+    /// The release that has migrated it last.
+    by: Option<ReleaseId>,
+    /// What later releases have applied; empty where nobody knows.
+    applied: Vec<String>,
+    /// Those that may have applied a part, and failed.
+    failed: Vec<ReleaseId>,
+}
+
+/// Which databases are ahead of what was live `then`. `newer` are the records of all releases since, the newest first.
+pub(super) fn ahead(live: &Live, then: &Live, newer: &[Record]) -> Vec<Ahead> {
+    let tried = newer.iter().flat_map(|record| &record.steps).filter(|step| step.action == "migrate");
+    let names: BTreeSet<UnitName> = live.migrations.keys().cloned().chain(tried.filter_map(|step| step.unit.parse().ok())).collect();
+    let one = |name: &UnitName| {
+        let now = live.migrations.get(name);
+        let moved = now.is_some_and(|now| then.migrations.get(name).is_none_or(|then| then.image != now.image || then.code != now.code));
+        let mut steps = Vec::new();
+        for record in newer.iter().rev() {
+            let ours = record.steps.iter().filter(|step| step.unit == name.as_str() && step.action == "migrate");
+            steps.extend(ours.map(|step| (&record.release, step)));
+        }
+        let (mut applied, mut failed) = (Vec::new(), Vec::new());
+        for (release, step) in &steps {
+            match step.outcome {
+                Outcome::Done => applied.extend(step.detail.split_once("applied ").map(|(_, names)| names.to_owned())),
+                Outcome::Failed if may_have_applied(step) => failed.push((*release).clone()),
+                _ => {}
+            }
+        }
+        // Another image with the same migrations changes no schema.
+        let unchanged = !steps.is_empty() && failed.is_empty() && steps.iter().all(|(_, step)| step.outcome != Outcome::Done);
+        ((moved && !unchanged) || !failed.is_empty()).then(|| Ahead {
+            name: name.clone(),
+            by: now.filter(|_| moved).map(|now| now.release.clone()),
+            applied,
+            failed,
+        })
+    };
+    names.iter().filter_map(one).collect()
+}
+
+/// Is it not known of a failed migration that it has applied nothing?
+fn may_have_applied(step: &StepRan) -> bool {
+    let hint = step.why.as_ref().and_then(|why| why.hint.as_deref()).unwrap_or_default();
+    !Trouble::of(step.detail.as_str()).has_applied_nothing() && !hint.contains("nothing was migrated")
+}
+
+impl Ahead {
+    /// Why a rollback of these services is refused, if the policy asks for it. Pages alone do not meet the schema.
+    pub(super) fn refusal(&self, config: &Config, services: &BTreeSet<UnitName>) -> Option<Refusal> {
+        let meets = match config.migrations.get(&self.name) {
+            Some(migration) => std::iter::once(&migration.from).chain(&migration.services).any(|unit| services.contains(unit)),
+            None => !services.is_empty(),
+        };
+        (config.policy.rollback_past_migrations == RollbackPastMigrations::Refuse && meets).then(|| {
+            Refusal::new(
+                format!("{self}; `policy.rollback_past_migrations` is `refuse`"),
+                "see whether the old code gets along with these migrations: if so, write `rollback_past_migrations: warn` for this \
+                 rollback; if not, release a commit that mends it",
+            )
+        })
+    }
+}
+
+impl fmt::Display for Ahead {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { name, by, applied, failed } = self;
+        match by {
+            Some(by) => write!(f, "the migrations of `{name}` stay as release {by} has left them, the schema is ahead of the code")?,
+            None => write!(f, "the schema of `{name}` may be ahead of the code")?,
+        }
+        if !applied.is_empty() {
+            write!(f, ": {}", applied.join(", "))?;
+        }
+        if !failed.is_empty() {
+            let failed: Vec<&str> = failed.iter().map(ReleaseId::as_str).collect();
+            write!(f, " (a migration of {} failed, and may have applied a part)", failed.join(", "))?;
+        }
+        Ok(())
+    }
+}
