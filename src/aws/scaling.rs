@@ -28,7 +28,7 @@ impl Aws {
     /// # Errors
     /// Not allowed; the endpoint does not know the service.
     pub async fn scaling(&self, cluster: &str, service: &str) -> Result<Option<Scaling>, AwsError> {
-        let id = format!("service/{cluster}/{service}");
+        let id = resource(cluster, service);
         let question = json!({"ServiceNamespace": "ecs", "ResourceIds": [id], "ScalableDimension": "ecs:service:DesiredCount"});
         let targets = self.json(Service::ApplicationAutoScaling, "application-autoscaling:DescribeScalableTargets", &id, &question).await?;
         let Some(target) = list(&targets, "ScalableTargets").first() else { return Ok(None) };
@@ -41,6 +41,7 @@ impl Aws {
         let suspended = is_off("DynamicScalingOutSuspended") && is_off("ScheduledScalingSuspended");
         Ok(Some(Scaling { suspended, min: count(target, "MinCapacity"), max: count(target, "MaxCapacity"), policies }))
     }
+
     /// Suspends all scaling of an ECS service, or lets it go on. Its limits and policies stay.
     ///
     /// <https://docs.aws.amazon.com/autoscaling/application/userguide/application-auto-scaling-suspend-resume-scaling.html>
@@ -48,7 +49,7 @@ impl Aws {
     /// # Errors
     /// It is not scaled at all ([`AwsError::is_not_found`]); not allowed.
     pub async fn suspend_scaling(&self, cluster: &str, service: &str, suspended: bool) -> Result<(), AwsError> {
-        let id = format!("service/{cluster}/{service}");
+        let id = resource(cluster, service);
         let state = json!({
             "DynamicScalingInSuspended": suspended, "DynamicScalingOutSuspended": suspended, "ScheduledScalingSuspended": suspended,
         });
@@ -57,4 +58,10 @@ impl Aws {
         });
         self.json(Service::ApplicationAutoScaling, "application-autoscaling:RegisterScalableTarget", &id, &body).await.map(drop)
     }
+}
+
+/// `service/CLUSTER/SERVICE`, by their names, whether those or their ARNs are given.
+fn resource(cluster: &str, service: &str) -> String {
+    let name = |text: &str| text.rsplit('/').next().unwrap_or_default().to_owned();
+    format!("service/{}/{}", name(cluster), name(service))
 }

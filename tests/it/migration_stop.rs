@@ -149,3 +149,89 @@ async fn a_stage_on_another_machine_starts_what_was_stopped_and_what_it_would_le
     shop.run(&["stage", "services"]).expect(0);
     assert_eq!((shop.seed.tasks(name, name).await, shop.seed.tasks(name, "worker").await), (3, 1));
 }
+
+/// Application Auto Scaling, which the local cloud does not have, as its API references say:
+/// <https://docs.aws.amazon.com/autoscaling/application/APIReference/API_DescribeScalableTargets.html>,
+/// <https://docs.aws.amazon.com/autoscaling/application/APIReference/API_RegisterScalableTarget.html>
+/// ("If you are updating a scalable target, […] the scaling activities to suspend or resume" are those of `SuspendedState`).
+fn scaled(shop: &Shop, suspended: bool) {
+    let is = |operation: &'static str| move |request: &Recorded| request.operation == operation;
+    let state = json!({
+        "DynamicScalingInSuspended": suspended, "DynamicScalingOutSuspended": suspended, "ScheduledScalingSuspended": suspended,
+    });
+    let targets = json!({ "ScalableTargets": [{ "MinCapacity": 2, "MaxCapacity": 6, "SuspendedState": state }] });
+    shop.proxy.fail_next(is("application-autoscaling:DescribeScalableTargets"), 1, answers(&targets));
+    shop.proxy.fail_next(is("application-autoscaling:DescribeScalingPolicies"), 1, answers(&json!({ "ScalingPolicies": [{}] })));
+    shop.proxy.fail_next(is("application-autoscaling:RegisterScalableTarget"), 2, answers(&json!({})));
+}
+
+/// What Application Auto Scaling and ECS were told, in their order.
+fn told_of_scaling(shop: &Shop, name: &str) -> Vec<String> {
+    let one = |request: &Recorded| match request.operation.as_str() {
+        "application-autoscaling:RegisterScalableTarget" => {
+            let body: Value = serde_json::from_str(&request.body).unwrap();
+            assert_eq!(body["ResourceId"], format!("service/{name}/{name}"));
+            assert_eq!(body["ScalableDimension"], "ecs:service:DesiredCount");
+            assert!(body["MinCapacity"].is_null() && body["MaxCapacity"].is_null(), "its limits stay: {body}");
+            let state = body["SuspendedState"].as_object().unwrap();
+            assert_eq!(state.len(), 3, "all three kinds of scaling: {body}");
+            let all = |wanted: bool| state.values().all(|value| *value == wanted);
+            Some(if all(true) { "suspend".to_owned() } else { format!("resume {}", all(false)) })
+        }
+        "ecs:UpdateService" => {
+            let body: Value = serde_json::from_str(&request.body).unwrap();
+            Some(body["desiredCount"].to_string())
+        }
+        "lambda:Invoke" => Some("invoke".to_owned()),
+        _ => None,
+    };
+    shop.proxy.requests().iter().filter_map(one).collect()
+}
+
+#[tokio::test]
+async fn auto_scaling_is_suspended_before_the_service_stops_and_goes_on_when_it_has_rolled() {
+    let shop = stopping("stop-scaled").await;
+    scaled(&shop, false);
+    shop.proxy.fail_next(invokes, 1, good());
+    shop.run(&["release", "api"]).expect(0);
+    assert_eq!(told_of_scaling(&shop, "stop-scaled"), ["suspend", "0", "invoke", "3", "resume true"]);
+    assert_eq!(remembered(&shop).await, json!({}));
+}
+
+#[tokio::test]
+async fn auto_scaling_goes_on_when_a_service_is_started_again() {
+    let shop = stopping("stop-scaled-failed").await;
+    scaled(&shop, false);
+    let refused = fails("OperationalError", "connection failed: FATAL:  password authentication failed for user \"shop\"");
+    shop.proxy.fail_next(invokes, 1, refused);
+    shop.run(&["release", "api"]).expect(23);
+    assert_eq!(told_of_scaling(&shop, "stop-scaled-failed"), ["suspend", "0", "invoke", "3", "resume true"]);
+    assert_eq!(remembered(&shop).await, json!({}));
+}
+
+#[tokio::test]
+async fn auto_scaling_that_somebody_has_suspended_stays_suspended() {
+    let shop = stopping("stop-scaled-off").await;
+    scaled(&shop, true);
+    shop.proxy.fail_next(invokes, 1, good());
+    shop.run(&["release", "api"]).expect(0);
+    assert_eq!(told_of_scaling(&shop, "stop-scaled-off"), ["0", "invoke", "3"]);
+}
+
+#[tokio::test]
+async fn auto_scaling_that_was_left_suspended_goes_on_with_the_next_run() {
+    let shop = stopping("stop-scaled-killed").await;
+    scaled(&shop, false);
+    let last = |shop: &Shop| told_of_scaling(shop, "stop-scaled-killed").last().cloned();
+    let killed = (1..30).find(|number| {
+        shop.killed_at_in(*number, &["release", "api"]);
+        last(&shop).is_some_and(|last| last == "0")
+    });
+    assert!(killed.is_some());
+    // By now it is suspended, which is our own doing: the state says so.
+    scaled(&shop, true);
+    shop.proxy.fail_next(invokes, 1, good());
+    shop.run(&["release", "api"]).expect(0);
+    assert_eq!(last(&shop).as_deref(), Some("resume true"));
+    assert_eq!((shop.seed.tasks("stop-scaled-killed", "stop-scaled-killed").await, remembered(&shop).await), (3, json!({})));
+}
