@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
 
 use bollard::errors::Error;
-use bollard::query_parameters::{BuildImageOptions, TagImageOptions};
+use bollard::query_parameters::{BuildImageOptions, RemoveImageOptions, TagImageOptions};
 use futures_util::StreamExt as _;
 
 use super::archive::{Unread, pieces};
@@ -167,6 +167,19 @@ pub async fn tag(engine: &Engine, source: &str, repository: &str, tag: &str) -> 
     let options = TagImageOptions { repo: Some(repository.to_owned()), tag: Some(tag.to_owned()) };
     let done = engine.docker.tag_image(source, Some(options)).await;
     done.map_err(|error| DockerError::request(format!("tag image `{source}` as `{repository}:{tag}`"), error))
+}
+
+/// Takes an image's name away from the engine, and what no other name keeps. One that is not there is none.
+///
+/// <https://docs.docker.com/reference/api/engine/version/v1.41/#tag/Image/operation/ImageDelete>
+///
+/// # Errors
+/// The engine fails, or a container still has the image.
+pub async fn remove_image(engine: &Engine, image: &str) -> Result<(), DockerError> {
+    match engine.docker.remove_image(image, None::<RemoveImageOptions>, None).await {
+        Err(Error::DockerResponseServerError { status_code: 404, .. }) => Ok(()),
+        removed => removed.map(drop).map_err(|error| DockerError::request(format!("remove image `{image}`"), error)),
+    }
 }
 
 /// The id of an image of the engine.

@@ -31,7 +31,7 @@ mod tls;
 mod wire;
 
 pub use base::{ask_registry, pinned, provide, resolve};
-pub use build::{Build, Built, ImageId, Timed, architecture, build, image_id, tag};
+pub use build::{Build, Built, ImageId, Timed, architecture, build, image_id, remove_image, tag};
 pub use container::{Machine, MachineOptions};
 pub use context::{Context, Entry, Kind, scan};
 pub use copy::{Contents, Copied, configuration, contents, copy};

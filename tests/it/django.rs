@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::LazyLock;
+use std::sync::{Mutex, PoisonError};
 
 use crate::support::scene::Scene;
 
@@ -33,19 +33,18 @@ class Migration(migrations.Migration):
 ";
 const MODEL: &str = "from django.db import models\nclass Item(models.Model):\n    name = models.TextField()\n";
 
-/// Django and its driver for PostgreSQL, unpacked: what a function's zip holds beside the application.
-pub(crate) fn packages() -> &'static Path {
-    static PACKAGES: LazyLock<PathBuf> = LazyLock::new(|| {
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("django-5.2");
-        if !folder.join("done").exists() {
-            let mut pip = Command::new("python3");
-            pip.args(["-m", "pip", "install", "--quiet", "--no-compile", "--upgrade", "--target"]).arg(&folder);
-            assert!(pip.args(["django~=5.2.0", "psycopg[binary]"]).status().unwrap().success());
-            std::fs::write(folder.join("done"), "").unwrap();
-        }
-        folder
-    });
-    &PACKAGES
+/// Django of a version (`4.2`, `5.2`) and its driver for PostgreSQL, unpacked: what a function's zip holds beside the application.
+pub(crate) fn packages(version: &str) -> PathBuf {
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().unwrap_or_else(PoisonError::into_inner);
+    let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("django-{version}"));
+    if !folder.join("done").exists() {
+        let mut pip = Command::new("python3");
+        pip.args(["-m", "pip", "install", "--quiet", "--no-compile", "--upgrade", "--target"]).arg(&folder);
+        assert!(pip.args([&format!("django~={version}.0"), "psycopg[binary]"]).status().unwrap().success());
+        std::fs::write(folder.join("done"), "").unwrap();
+    }
+    folder
 }
 
 /// Writes the application into the scene's directory `at`, with one migration of its own: with those of Django's own applications 15.

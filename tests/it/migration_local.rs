@@ -24,7 +24,7 @@ fn config(app: &str, state: &str, migration: &str) -> String {
 
 /// The interpreter's packages for the application: what its virtual environment would hold.
 fn python(scene: &mut Scene) {
-    scene.set("PYTHONPATH", django::packages());
+    scene.set("PYTHONPATH", django::packages("5.2"));
     scene.set("PYTHONDONTWRITEBYTECODE", "1");
 }
 

@@ -69,7 +69,7 @@ async fn next_image(shop: &Shop, number: u32) {
 fn bundle(shop: &Shop) {
     let handler = shop.scene.windlass(&["migration-handler", "django"]).expect(0).stdout;
     shop.scene.write("api/jobs/migrate.py", handler);
-    let zip = zip(&[django::packages(), &shop.scene.project().join("api")]);
+    let zip = zip(&[&django::packages("5.2"), &shop.scene.project().join("api")]);
     shop.scene.write("bundle.zip", zip);
 }
 

@@ -1,6 +1,7 @@
 //! The local cloud of the tests: one `ministack` per test binary, on a free port of the loopback address, gone with the process that
 //! started it. Tests share it and keep apart by names of their own.
 
+use std::fs::File;
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::os::unix::process::CommandExt as _;
@@ -34,6 +35,8 @@ main()
 pub(crate) struct Ministack {
     child: Child,
     url: String,
+    /// Nobody else's cloud has the engine as long as this one has it.
+    _engine: Option<File>,
 }
 
 /// The one that the tests of a binary share.
@@ -44,7 +47,7 @@ pub(crate) fn shared() -> &'static Ministack {
 
 impl Ministack {
     /// Starts one. Without an engine, services "run" at once and hold no containers; with one, it removes every container that any
-    /// ministack has labelled on that engine: one test at a time, then.
+    /// ministack has labelled on that engine: it waits until no other test has the engine.
     pub(crate) fn start(with_engine: bool) -> Self {
         (0..5).find_map(|_| launch(with_engine, false)).expect("ministack starts within five attempts")
     }
@@ -84,12 +87,17 @@ fn launch(with_engine: bool, authorization: bool) -> Option<Ministack> {
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let home = std::env::temp_dir().join(format!("windlass-ministack-{port}"));
     std::fs::create_dir_all(&home).unwrap();
+    let alone = with_engine.then(|| {
+        let file = File::create(std::env::temp_dir().join("windlass-tests-engine")).unwrap();
+        file.lock().unwrap();
+        file
+    });
     let engine = if with_engine {
         std::env::var("DOCKER_HOST").unwrap_or_else(|_| "unix:///var/run/docker.sock".to_owned())
     } else {
         "unix:///nonexistent".to_owned()
     };
-    let log = std::fs::File::create(home.join("log")).unwrap();
+    let log = File::create(home.join("log")).unwrap();
     let child = Command::new(python())
         .args(["-c", RUN])
         .current_dir(&home)
@@ -113,7 +121,7 @@ fn launch(with_engine: bool, authorization: bool) -> Option<Ministack> {
         .spawn()
         .unwrap();
     // The child's standard input stays open in it: its end is the signal to leave.
-    let mut cloud = Ministack { child, url: format!("http://127.0.0.1:{port}") };
+    let mut cloud = Ministack { child, _engine: alone, url: format!("http://127.0.0.1:{port}") };
     let started = Instant::now();
     while started.elapsed() < Duration::from_mins(1) {
         if cloud.child.try_wait().unwrap().is_some() {

@@ -8,7 +8,7 @@ use tempfile::TempDir;
 
 use crate::docker::{self, Build, Credentials, DockerError, Engine, Logins, Recipe};
 use crate::event::{Outcome, Step};
-use crate::model::{Exit, Failure, ImageUri, Sha256, Stage};
+use crate::model::{Exit, Failure, ImageUri, Stage};
 use crate::process::{self, Status};
 
 use super::super::handler::{BUNDLE, BUNDLED, ENGINE, Kind};
@@ -70,11 +70,14 @@ pub(super) async fn bundle(one: &One<'_>, step: &Step, into: &Path, platform: &s
     std::fs::write(context.path().join(BUNDLE.name), BUNDLE.text).map_err(unwritten)?;
     std::fs::write(context.path().join("Dockerfile"), &dockerfile).map_err(unwritten)?;
     let (engine, _) = base_there(one, what()).await?;
-    let digest = Sha256::of(format!("{dockerfile}{}", BUNDLE.text).as_bytes()).to_string();
-    let name = format!("windlass-bundle:{}", &digest[..24]);
+    // Nobody else's: it is removed when all has been copied out of it.
+    let name = format!("windlass-bundle:{}-{}", one.run.release, one.name);
     build(one, &engine, step, &context, name.clone(), platform).await.map_err(broken)?;
-    docker::extract(&engine, &name, BUNDLED, into, None).await.map_err(broken)?;
-    Ok(())
+    let taken = docker::extract(&engine, &name, BUNDLED, into, None).await;
+    if let Err(error) = docker::remove_image(&engine, &name).await {
+        one.run.events.note(format!("{}: the image `{name}` stays on the engine: {error}", one.name));
+    }
+    taken.map(drop).map_err(broken)
 }
 
 /// Fetches Prisma's engine into `node_modules` of the folder.
