@@ -112,6 +112,14 @@ async function lock(database, mark, patience) {
   }
 }
 
+/** Prisma's own lock, which its engine without native code would wait for without end. */
+async function prismas(database) {
+  for (const until = Date.now() + 10000; ; await new Promise((done) => setTimeout(done, 500))) {
+    if ((await database.query("SELECT pg_try_advisory_lock(72707369) AS got")).rows[0].got) return database.query("SELECT pg_advisory_unlock(72707369)");
+    if (Date.now() >= until) throw fail("P1002", "P1002: timed out after 10 s trying to acquire Prisma's advisory lock (72707369): another session holds it");
+  }
+}
+
 let engines = 0;
 
 async function withWasm(here) {
@@ -175,7 +183,7 @@ async function withCommand(here, program) {
 async function run(here, database) {
   const { program, native } = command(here);
   const wasm = database && ["@prisma/schema-engine-wasm", "@prisma/adapter-pg", "@prisma/driver-adapter-utils"].every((name) => find(here.root, name));
-  if (wasm && !native) return withWasm(here);
+  if (wasm && !native) return prismas(database).then(() => withWasm(here));
   if (program) return withCommand(here, program);
   throw fail("Start", `ERR_MODULE_NOT_FOUND: neither \`prisma\` nor ${database ? "@prisma/schema-engine-wasm with @prisma/adapter-pg" : "`pg`"} is installed here`);
 }

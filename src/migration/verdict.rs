@@ -218,7 +218,7 @@ impl Trouble {
     pub fn remedy(&self) -> &'static str {
         match self.kind {
             Kind::Timeout => {
-                "it was cut off: give the function more time (15 min at most), or migrate by the driver `task`, which has no limit; then release again"
+                "it was cut off: give the function more time (15 min at most; a task and a command have `timeout`), or migrate by the driver `task`; then release again"
             }
             Kind::OutOfMemory => "give the function or the task more memory, then release again",
             Kind::Died => "the process ended without an answer: its log says why; then release again",

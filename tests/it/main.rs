@@ -45,6 +45,8 @@ mod migration;
 #[cfg(test)]
 mod migration_engine;
 #[cfg(test)]
+mod migration_failures;
+#[cfg(test)]
 mod migration_local;
 #[cfg(test)]
 mod migration_stop;

@@ -1,4 +1,4 @@
-//! Migrations without a container: what a function's answer means, which failures are told apart, and what is done when the answer is lost.
+//! Migrations without a container: which version is invoked, and what is done when the answer is lost.
 
 use insta::assert_snapshot;
 use serde_json::{Value, json};
@@ -33,59 +33,11 @@ pub(crate) async fn pushed(name: &str) -> Shop {
 }
 
 /// A run in which the function fails, and no service rolls.
-fn failed(shop: &Shop, fault: Fault, exit: i32) -> String {
+pub(crate) fn failed(shop: &Shop, fault: Fault, exit: i32) -> String {
     shop.proxy.fail_next(invokes, 1, fault);
     let outcome = shop.run(&["release", "api"]).expect(exit);
     assert_eq!((times(shop, "lambda:Invoke"), times(shop, "ecs:UpdateService"), shop.proxy.faults_left()), (1, 0, 0));
     shop.error(&outcome)
-}
-
-#[tokio::test]
-async fn failures_are_told_apart_each_with_its_remedy() {
-    let shop = pushed("migration-kinds").await;
-    let mut said = String::new();
-    for (kind, message) in [
-        ("Sandbox.Timedout", "RequestId: 1 Error: Task timed out after 900.00 seconds"),
-        ("Runtime.ExitError", "RequestId: 1 Error: Runtime exited with error: signal: killed"),
-        ("Runtime.ExitError", "RequestId: 1 Error: Runtime exited with error: exit status 1"),
-        ("Runtime.ImportModuleError", "Unable to import module 'migration_lambda': No module named 'django'"),
-        ("OperationalError", "connection failed: FATAL:  password authentication failed for user \"shop\""),
-        ("OperationalError", "could not translate host name \"db\" to address"),
-        ("OperationalError", "connection failed: FATAL:  database \"shop\" does not exist"),
-        ("ProgrammingError", "permission denied for schema public"),
-        ("P1002", "The database server was reached but timed out: timed out trying to acquire a postgres advisory lock"),
-        ("Error", "P3009: migrate found failed migrations in the target database"),
-        ("InconsistentMigrationHistory", "Migration a.0002 is applied before its dependency a.0001"),
-        ("CommandError", "Conflicting migrations detected; multiple leaf nodes in the migration graph"),
-        ("ProgrammingError", "column price does not exist"),
-    ] {
-        let error = failed(&shop, fails(kind, message), 23);
-        said += error.split_once('\n').unwrap().1;
-        said.push('\n');
-    }
-    assert_snapshot!(said);
-}
-
-#[tokio::test]
-async fn a_success_that_tells_of_a_failure_is_one() {
-    let shop = pushed("migration-payload").await;
-    for body in [
-        json!({ "statusCode": 500, "body": "boom" }),
-        json!({ "success": false, "error": "no" }),
-        json!({ "exit_code": null }),
-        json!({ "exit": 1 }),
-        json!({ "errorType": "E", "errorMessage": "m" }),
-        json!({ "applied": [], "pending": ["items.0003_item_stock"] }),
-    ] {
-        let error = failed(&shop, answers(&body), 23);
-        assert!(error.starts_with("error: migration `main` "), "{error}");
-    }
-    let error = failed(&shop, answers(&json!({ "applied": [], "pending": ["items.0003_item_stock"] })), 23);
-    assert_snapshot!(error, @r"
-    error: migration `main` did not apply everything
-       still pending: items.0003_item_stock
-    hint: no service was rolled and no site published: the old version serves; it said that it succeeded and has not migrated: see its log; is its engine there, does it look at the right database and directory?
-    ");
 }
 
 #[tokio::test]

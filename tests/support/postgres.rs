@@ -30,6 +30,13 @@ impl Postgres {
         self.port
     }
 
+    /// From now on a user has to say the password.
+    pub(crate) fn asks_for_passwords(&self, user: &str) {
+        self.run(&format!(
+            "sed -i '1i host all {user} 127.0.0.1/32 scram-sha-256' \"$0/data/pg_hba.conf\" && run \"$bin/pg_ctl -D $0/data reload\""
+        ));
+    }
+
     fn run(&self, script: &str) {
         let script = format!(
             "bin=$(ls -d /usr/lib/postgresql/*/bin | tail -n 1); \

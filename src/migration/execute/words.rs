@@ -20,7 +20,11 @@ impl One<'_> {
         };
         let said = self.run.events.masked(&trouble.said);
         let failure = Failure::new(if trouble.kind == Kind::Busy { Exit::Locked } else { Exit::Migration }, what);
-        let because = if trouble.kind == Kind::NothingApplied { said } else { format!("{} {said}", target.answered()) };
+        let because = if matches!(trouble.kind, Kind::NothingApplied) || said.starts_with("it ") {
+            said
+        } else {
+            format!("{} {said}", target.answered())
+        };
         failure.because(because).hint(format!("{NOT_ROLLED}; {}", trouble.remedy()))
     }
 
