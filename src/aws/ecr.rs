@@ -16,6 +16,9 @@ pub struct Repository {
     pub uri: String,
     /// Is every tag written once and never moved?
     pub immutable: bool,
+    /// Is what is pushed looked through for known holes? The registry may do so by itself, too.
+    #[serde(default)]
+    pub scans: bool,
 }
 
 /// What a push logs in with. Its `Debug` hides the password.
@@ -52,6 +55,7 @@ impl Aws {
             uri: repository.repository_uri.unwrap_or_default(),
             // With exclusions some tags can move; a content-addressed tag is only safe when none can.
             immutable: repository.image_tag_mutability == Some(ImageTagMutability::Immutable),
+            scans: repository.image_scanning_configuration.is_some_and(|scanning| scanning.scan_on_push),
         }))
     }
 

@@ -85,6 +85,7 @@ pub use s3_delete::Deleted;
 pub use s3_lock::Aged;
 pub use s3_multipart::PutFileError;
 pub use scaling::Scaling;
+pub use secretsmanager::Secret;
 pub use ssm::Parameters;
 pub use sts::Identity;
 

@@ -30,6 +30,14 @@ pub struct DbInstance {
     pub subnets: Vec<String>,
     /// Its security groups.
     pub security_groups: Vec<String>,
+    /// `db.t4g.micro`.
+    pub class: String,
+    /// `postgres 15.4`.
+    pub engine: String,
+    /// Its storage, in GB.
+    pub storage: i64,
+    /// What its storage may grow to by itself, in GB; `None` where it does not.
+    pub grows_to: Option<i64>,
     /// The cluster that it is of: there the storage and its backups are the cluster's.
     pub cluster: Option<String>,
 }
@@ -63,6 +71,10 @@ fn instance(node: &Node) -> DbInstance {
         vpc: node.text("DBSubnetGroup/VpcId"),
         subnets: texts("DBSubnetGroup/Subnets", "SubnetIdentifier"),
         security_groups: texts("VpcSecurityGroups", "VpcSecurityGroupId"),
+        class: node.text("DBInstanceClass").unwrap_or_default(),
+        engine: [node.text("Engine"), node.text("EngineVersion")].into_iter().flatten().collect::<Vec<_>>().join(" "),
+        storage: node.number("AllocatedStorage").unwrap_or_default(),
+        grows_to: node.number("MaxAllocatedStorage"),
         cluster: node.text("DBClusterIdentifier"),
     }
 }

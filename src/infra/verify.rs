@@ -18,7 +18,7 @@ const BUCKETS: [&str; 6] = [
 ];
 
 /// What is asked of everything else.
-const READS: [&str; 30] = [
+const READS: [&str; 31] = [
     "application-autoscaling:DescribeScalableTargets",
     "application-autoscaling:DescribeScalingPolicies",
     "cloudfront:GetDistribution",
@@ -49,6 +49,7 @@ const READS: [&str; 30] = [
     "lambda:GetFunctionConfiguration",
     "logs:DescribeLogGroups",
     "rds:DescribeDBInstances",
+    "secretsmanager:DescribeSecret",
 ];
 
 /// The policy of `windlass verify`.

@@ -79,6 +79,7 @@ async fn database(aws: &Aws, one: &DbInstance) -> Sheet {
         days @ 1..7 => sheet.warn("database-backed-up", format!("backups are kept for {days} days"), "keep them for 7 days or more"),
         days => sheet.ok("database-backed-up", format!("backups are made daily and kept for {days} days")),
     }
+    storage(one, &mut sheet);
     if one.deletion_protection {
         sheet.ok("database-protected", "it is held against deletion");
     } else {
@@ -90,6 +91,22 @@ async fn database(aws: &Aws, one: &DbInstance) -> Sheet {
         sheet.warn("database-available", "it is in one zone only", "make it Multi-AZ, if it may not be away for an hour");
     }
     sheet
+}
+
+fn storage(one: &DbInstance, sheet: &mut Sheet) {
+    const CHECK: &str = "database-storage";
+    let what = format!("{} on {}", one.engine, one.class);
+    match (&one.cluster, one.grows_to) {
+        (Some(_), _) => sheet.ok(CHECK, format!("{what}; its cluster's storage grows by itself")),
+        (None, Some(most)) if most > one.storage => {
+            sheet.ok(CHECK, format!("{what}, {} GB that may grow to {most} GB", one.storage));
+        }
+        (None, _) => sheet.warn(
+            CHECK,
+            format!("{what}, {} GB that do not grow: a full disk stops it", one.storage),
+            "turn storage autoscaling on, with a threshold (`MaxAllocatedStorage`) of twice its storage, say",
+        ),
+    }
 }
 
 async fn private(aws: &Aws, one: &DbInstance, sheet: &mut Sheet) {

@@ -9,9 +9,12 @@
 mod balancer;
 mod database;
 mod edge;
+mod image;
 mod log;
 mod network;
 mod pipeline;
+mod references;
+mod room;
 mod secrets;
 mod service;
 mod sheet;

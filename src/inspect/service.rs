@@ -7,7 +7,7 @@ use crate::model::UnitName;
 use super::database::Found;
 use super::edge::Front;
 use super::network::{Guests, Network, some};
-use super::{Seen, Sheet, balancer, log, secrets, see};
+use super::{Seen, Sheet, balancer, image, log, references, room, secrets, see};
 
 /// Looks at a service. It gives what leads on to databases, too.
 pub(super) async fn inspect(aws: &Aws, name: &UnitName, service: &Service, fronts: &[Front]) -> (Sheet, Found) {
@@ -29,13 +29,20 @@ pub(super) async fn inspect(aws: &Aws, name: &UnitName, service: &Service, front
     scaling(aws, cluster, own, state.desired, &mut sheet).await;
     balancer::inspect(aws, &state.target_groups, fronts, &mut sheet).await;
     alarms(&see(aws.alarms()).await, own, &state, &mut sheet);
-    match see(aws.placement(cluster, own)).await {
-        Ok(Some(placement)) => tasks(aws, cluster, &placement, &mut found, &mut sheet).await,
+    let placement = see(aws.placement(cluster, own)).await;
+    match &placement {
+        Ok(Some(placement)) => tasks(aws, cluster, placement, &mut found, &mut sheet).await,
         Ok(None) => {}
-        Err(why) => sheet.unseen("tasks-private", why),
+        Err(why) => sheet.unseen("tasks-private", why.clone()),
     }
+    image::inspect(aws, service, &mut sheet).await;
     match see(aws.task_definition(&state.task_definition)).await {
-        Ok(definition) => revision(aws, &definition, &mut found, &mut sheet).await,
+        Ok(definition) => {
+            if let Ok(Some(placement)) = &placement {
+                room::inspect(aws, cluster, placement, &definition, &mut sheet).await;
+            }
+            revision(aws, &definition, &mut found, &mut sheet).await;
+        }
         Err(why) => {
             sheet.unseen("secrets-by-reference", why.clone());
             sheet.unseen("logs-kept", why);
@@ -67,7 +74,6 @@ fn breaker(state: &crate::aws::Service, sheet: &mut Sheet) {
 
 async fn scaling(aws: &Aws, cluster: &str, service: &str, desired: i32, sheet: &mut Sheet) {
     const CHECK: &str = "auto-scaling";
-    let cluster = cluster.rsplit('/').next().unwrap_or(cluster);
     let cure = "register the service with Application Auto Scaling: 2 tasks at the least, a target of 70 % CPU, say";
     let least = match see(aws.scaling(cluster, service)).await {
         Err(why) => {
@@ -223,6 +229,11 @@ async fn revision(aws: &Aws, definition: &TaskDefinition, found: &mut Found, she
             "secrets are referred to, and no execution role may read them",
             "give the task definition an `executionRoleArn`",
         );
+    }
+    references::inspect(aws, definition, sheet).await;
+    match &definition.task_role {
+        Some(role) => sheet.ok("task-role", format!("the application acts as `{}`", role.rsplit('/').next().unwrap_or(role))),
+        None => sheet.ok("task-role", "the application has no role of its own: it reads no secret, bucket or queue by itself"),
     }
     let size = |key: &str| definition.document().get(key).is_some_and(|value| !value.is_null());
     let each = |key: &str| {

@@ -97,6 +97,8 @@ mod stages;
 mod support;
 #[cfg(test)]
 mod verify;
+#[cfg(test)]
+mod verify_data;
 
 /// A file that nobody declares is compiled by nobody, and its tests pass by not running.
 #[test]

@@ -13,11 +13,11 @@ use crate::support::proxy::{Fault, Proxy};
 use crate::support::scene::{Outcome, Scene};
 
 /// A shop on infrastructure that is as it should be.
-struct Estate {
-    name: String,
+pub(crate) struct Estate {
+    pub(crate) name: String,
     owner: Mutex<Owner>,
-    scene: Scene,
-    proxy: Proxy,
+    pub(crate) scene: Scene,
+    pub(crate) proxy: Proxy,
     distribution: String,
     balancer: String,
     /// AWS's list of CloudFront's addresses.
@@ -63,7 +63,7 @@ impl Drop for Owner {
 }
 
 impl Estate {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         Self::on(ministack::shared(), name)
     }
 
@@ -87,8 +87,17 @@ impl Estate {
     }
 
     /// Changes the infrastructure.
-    fn change(&self, statement: &str) {
+    pub(crate) fn change(&self, statement: &str) {
         self.owner.lock().unwrap().tell(statement);
+    }
+
+    /// A value of the infrastructure, as JSON.
+    pub(crate) fn tells(&self, expression: &str) -> String {
+        let mut owner = self.owner.lock().unwrap();
+        writeln!(owner.child.stdin.as_mut().unwrap(), "print(json.dumps({expression}))").unwrap();
+        let line = owner.line();
+        assert_eq!(owner.line(), "done\n", "{expression}");
+        line
     }
 
     /// Application Auto Scaling and CodePipeline, which the local cloud does not have: what AWS answers by its API references.
@@ -117,7 +126,7 @@ impl Estate {
         self.proxy.fail_next(|request| request.operation == "ec2:DescribeSecurityGroups", 3, Fault::Rewrite(Box::new(rewrite)));
     }
 
-    fn verify(&self, arguments: &[&str]) -> Outcome {
+    pub(crate) fn verify(&self, arguments: &[&str]) -> Outcome {
         self.proxy.clear();
         let outcome = self.scene.windlass(&[&["verify"], arguments].concat());
         assert_eq!(self.proxy.written(), [""; 0], "verify writes nothing");
@@ -125,7 +134,7 @@ impl Estate {
     }
 
     /// What is thought of a check: its verdict and what was seen.
-    fn check(&self, check: &str, exit: i32) -> (String, String) {
+    pub(crate) fn check(&self, check: &str, exit: i32) -> (String, String) {
         let json: Value = serde_json::from_str(&self.verify(&["--format", "json"]).expect(exit).stdout).unwrap();
         let all = json["checks"].as_array().unwrap();
         let found = all.iter().find(|one| one["check"] == check).unwrap_or_else(|| panic!("no `{check}` in {all:#?}"));
@@ -175,6 +184,8 @@ async fn infrastructure_that_is_as_it_should_be_is_all_ok() {
         ok        tasks-private: no task has a public address, in 2 subnets of 2 zones
         ok        tasks-egress: every subnet of the tasks has a way out
         ok        secrets-by-reference: by reference: 1; no plain variable looks like a secret
+        ok        secrets-kept: 1 of Secrets Manager, encrypted with the account's own key
+        ok        task-role: the application acts as `application`
         ok        task-size: CPU and memory of a task are said
         ok        logs-kept: `/shop/verify-good` is kept for 30 days
       database `verify-good-db`
@@ -182,6 +193,7 @@ async fn infrastructure_that_is_as_it_should_be_is_all_ok() {
         ok        database-closed: only `sg-[id]` are let in
         ok        database-encrypted: its storage is encrypted
         ok        database-backed-up: backups are made daily and kept for 7 days
+        ok        database-storage: postgres 15.3 on db.t4g.micro, 20 GB that may grow to 50 GB
         ok        database-protected: it is held against deletion
         ok        database-available: another instance or zone takes over when it fails
       pipeline
@@ -189,7 +201,7 @@ async fn infrastructure_that_is_as_it_should_be_is_all_ok() {
         ok        pipeline-trigger: pushes start `shop` (source: CodeStarSourceConnection)
         ok        pipeline-infrastructure: it deploys infrastructure, too
 
-    30 ok, 0 to think about, 0 failed, 0 not seen
+    33 ok, 0 to think about, 0 failed, 0 not seen
     ");
     // As test cases, too.
     estate.with_the_rest();
@@ -327,6 +339,20 @@ const DEFECTS: &[Defect] = &[
         "ec2.revoke_security_group_ingress(GroupId=find('security_groups', 'database')['GroupId'], IpPermissions=[{'IpProtocol': 'tcp', \
              'FromPort': 5432, 'ToPort': 5432, 'IpRanges': [{'CidrIp': '192.0.2.7/32'}]}])",
         "192.0.2.7/32",
+    ),
+    (
+        "database-storage",
+        "warn",
+        "rds.modify_db_instance(DBInstanceIdentifier=f'{name}-db', MaxAllocatedStorage=20, ApplyImmediately=True)",
+        "rds.modify_db_instance(DBInstanceIdentifier=f'{name}-db', MaxAllocatedStorage=50, ApplyImmediately=True)",
+        "20 GB that do not grow",
+    ),
+    (
+        "secrets-kept",
+        "fail",
+        "secrets.delete_secret(SecretId=name)",
+        "secrets.restore_secret(SecretId=name)",
+        "about to be deleted: no task starts",
     ),
     (
         "database-protected",

@@ -17,8 +17,8 @@ def client(service):
     return boto3.client(service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
 
 
-services = ["ec2", "s3", "cloudfront", "elbv2", "ecs", "logs", "cloudwatch", "rds", "wafv2", "lambda"]
-ec2, s3, cloudfront, elb, ecs, logs, cloudwatch, rds, waf, functions = map(client, services)
+services = ["ec2", "s3", "cloudfront", "elbv2", "ecs", "logs", "cloudwatch", "rds", "wafv2", "lambda", "secretsmanager", "elasticache", "events", "kms"]
+ec2, s3, cloudfront, elb, ecs, logs, cloudwatch, rds, waf, functions, secrets, caches, events, kms = map(client, services)
 
 
 def find(kind, key):
@@ -65,7 +65,7 @@ def container(**changes):
     return {
         "name": "web", "image": f"registry.example/shop/api@sha256:{'0' * 64}", "essential": True,
         "environment": [{"name": "DATABASE_HOST", "value": f"{name}-db.example.rds.amazonaws.com"}, {"name": "DEBUG", "value": "0"}],
-        "secrets": [{"name": "DATABASE_PASSWORD", "valueFrom": f"arn:aws:secretsmanager:us-east-1:000000000000:secret:{name}"}],
+        "secrets": [{"name": "DATABASE_PASSWORD", "valueFrom": secrets.describe_secret(SecretId=name)["ARN"] + ":password::"}],
         "logConfiguration": {"logDriver": "awslogs", "options": {
             "awslogs-group": f"/shop/{name}", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "web"}},
     } | changes
@@ -74,7 +74,7 @@ def container(**changes):
 def register(**changes):
     made = ecs.register_task_definition(
         family=name, networkMode="awsvpc", requiresCompatibilities=["FARGATE"], cpu="256", memory="512",
-        executionRoleArn="arn:aws:iam::000000000000:role/tasks", containerDefinitions=[container(**changes)],
+        executionRoleArn="arn:aws:iam::000000000000:role/tasks", taskRoleArn="arn:aws:iam::000000000000:role/application", containerDefinitions=[container(**changes)],
     )
     return made["taskDefinition"]["taskDefinitionArn"]
 
@@ -169,6 +169,7 @@ def make():
     })["Distribution"]
     policy(served["ARN"])
 
+    secrets.create_secret(Name=name, SecretString='{"password": "canary-database-password"}')
     logs.create_log_group(logGroupName=f"/shop/{name}")
     logs.put_retention_policy(logGroupName=f"/shop/{name}", retentionInDays=30)
     cloudwatch.put_metric_alarm(
@@ -185,7 +186,7 @@ def make():
             "subnets": subnets("private"), "securityGroups": [task_group], "assignPublicIp": "DISABLED"}})
     rds.create_db_subnet_group(DBSubnetGroupName=name, DBSubnetGroupDescription=name, SubnetIds=subnets("isolated"))
     rds.create_db_instance(
-        DBInstanceIdentifier=f"{name}-db", Engine="postgres", DBInstanceClass="db.t4g.micro", AllocatedStorage=20, MasterUsername="shop",
+        DBInstanceIdentifier=f"{name}-db", Engine="postgres", DBInstanceClass="db.t4g.micro", AllocatedStorage=20, MaxAllocatedStorage=50, MasterUsername="shop",
         MasterUserPassword="canary-database-password", StorageEncrypted=True, BackupRetentionPeriod=7, PubliclyAccessible=False,
         MultiAZ=True, DeletionProtection=True, DBSubnetGroupName=name, VpcSecurityGroupIds=[database_group])
     print(json.dumps({"distribution": served["Id"], "balancer": balancer["DNSName"], "cloudfront": cloudfronts[0]}))

@@ -104,6 +104,14 @@ impl Seed {
         ecr.create_repository().repository_name(name).image_tag_mutability(ImageTagMutability::Immutable).send().await.unwrap();
     }
 
+    /// Lets the tags of a repository move, and has it look through what is pushed.
+    pub(crate) async fn repository_settings(&self, name: &str) {
+        let ecr = aws_sdk_ecr::Client::new(&self.0);
+        ecr.put_image_tag_mutability().repository_name(name).image_tag_mutability(ImageTagMutability::Mutable).send().await.unwrap();
+        let scan = aws_sdk_ecr::types::ImageScanningConfiguration::builder().scan_on_push(true).build();
+        ecr.put_image_scanning_configuration().repository_name(name).image_scanning_configuration(scan).send().await.unwrap();
+    }
+
     /// An image of no layers, without an engine; gives its digest. Another tag makes another image.
     pub(crate) async fn image(&self, repository: &str, tag: &str) -> String {
         let config = Sha256::of(tag.as_bytes());
