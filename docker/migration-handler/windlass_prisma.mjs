@@ -8,7 +8,7 @@
 // The database is the one that the schema's `directUrl` or `url` names, else DATABASE_URL; PRISMA_ROOT is the project, if it is not
 // the working directory.
 import { spawn } from "node:child_process";
-import { createHash } from "node:crypto";
+import { createHash, webcrypto } from "node:crypto";
 import { existsSync, readFileSync, readdirSync, statSync } from "node:fs";
 import { createRequire } from "node:module";
 import { dirname, join, resolve } from "node:path";
@@ -120,6 +120,8 @@ async function prismas(database) {
   }
 }
 
+// Node 18 has none, and the engine panics without it.
+globalThis.crypto ??= webcrypto;
 let engines = 0;
 
 async function withWasm(here) {
