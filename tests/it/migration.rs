@@ -1,6 +1,9 @@
 //! Migrations without a container: which version is invoked, and what is done when the answer is lost.
 
+use std::time::{Duration, Instant};
+
 use insta::assert_snapshot;
+use rustix::process::Signal;
 use serde_json::{Value, json};
 
 use crate::shop::Shop;
@@ -81,6 +84,11 @@ async fn what_lambda_may_not_do_is_no_unknown_outcome() {
 
 /// The log of a function whose answer was lost, as its handler and Lambda write it.
 fn log(shop: &Shop, last: &'static str) {
+    log_while(shop, Fault::LoseAnswer, last);
+}
+
+/// The log of a function to whose invocation this happens.
+fn log_while(shop: &Shop, happens: Fault, last: &'static str) {
     let found = |request: &Recorded| request.operation == "logs:FilterLogEvents";
     shop.proxy.fail_next(
         found,
@@ -96,7 +104,7 @@ fn log(shop: &Shop, last: &'static str) {
         }
         invokes(request)
     };
-    shop.proxy.fail_next(note, 1, Fault::LoseAnswer);
+    shop.proxy.fail_next(note, 1, happens);
     let page = |request: &Recorded| request.operation == "logs:GetLogEvents";
     let answer = move |_: u16, _: String| {
         let mark = mark.lock().unwrap();
@@ -113,6 +121,23 @@ fn lost(shop: &Shop, exit: i32) -> Outcome {
     let outcome = shop.run(&["release", "api"]).expect(exit);
     assert_eq!(times(shop, "lambda:Invoke"), 1, "{}", outcome.stderr);
     outcome
+}
+
+#[tokio::test]
+async fn what_a_function_says_is_shown_before_it_answers() {
+    let shop = pushed("migration-live").await;
+    log_while(&shop, Fault::Delay(Duration::from_mins(2)), "Applying items.0002_price...");
+    shop.proxy.clear();
+    let running = shop.scene.start(&["release", "api"]);
+    let began = Instant::now();
+    while times(&shop, "logs:GetLogEvents") < 2 {
+        assert!(began.elapsed() < Duration::from_mins(1));
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    running.signal(Signal::KILL);
+    let outcome = running.wait();
+    assert!(outcome.stderr.contains("main | Applying items.0001_initial... OK"), "{}", outcome.stderr);
+    assert_eq!(times(&shop, "lambda:Invoke"), 1);
 }
 
 #[tokio::test]
