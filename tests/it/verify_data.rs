@@ -208,3 +208,61 @@ async fn a_repository_keeps_its_tags_and_looks_through_what_is_pushed() {
     assert_eq!(check("image-tags").0, "warn");
     assert_eq!(check("image-scan").0, "ok");
 }
+
+#[tokio::test]
+async fn scaling_and_pipelines_that_are_not_as_they_should_be_are_told() {
+    let estate = Estate::new("data-rest");
+    let found = |targets: &Value, policies: usize, pipeline: &Value, check: &str| {
+        for (operation, answer) in [
+            ("application-autoscaling:DescribeScalableTargets", json!({ "ScalableTargets": targets })),
+            ("application-autoscaling:DescribeScalingPolicies", json!({ "ScalingPolicies": vec![json!({}); policies] })),
+            ("codepipeline:GetPipeline", json!({ "pipeline": pipeline })),
+        ] {
+            estate.proxy.fail_next(move |request| request.operation == operation, 1, answers(&answer));
+        }
+        estate.check(check, 0)
+    };
+    let action = |category: &str, provider: &str| json!({ "actionTypeId": { "category": category, "provider": provider } });
+    let stages = json!([{ "actions": [action("Source", "CodeStarSourceConnection")] }, { "actions": [action("Deploy", "ECS")] }]);
+    let pipeline = json!({ "pipelineType": "V2", "executionMode": "SUPERSEDED", "stages": stages });
+    let (verdict, seen) = found(&json!([]), 0, &pipeline, "auto-scaling");
+    assert_eq!((verdict.as_str(), seen.as_str()), ("warn", "it is always 2 tasks, whatever the traffic"));
+    let targets = json!([{ "MinCapacity": 1, "MaxCapacity": 4 }]);
+    let (verdict, seen) = found(&targets, 0, &pipeline, "auto-scaling");
+    assert_eq!((verdict.as_str(), seen.as_str()), ("warn", "it may have 1 to 4 tasks, and no policy says when"));
+    assert_eq!(found(&targets, 1, &pipeline, "task-count").0, "warn");
+    let (verdict, seen) = found(&targets, 1, &pipeline, "pipeline");
+    assert_eq!((verdict.as_str(), seen.contains("are SUPERSEDED: one may be dropped")), ("warn", true), "{seen}");
+    assert_eq!(found(&targets, 1, &pipeline, "pipeline-trigger").0, "warn");
+    let (verdict, seen) = found(&targets, 1, &pipeline, "pipeline-infrastructure");
+    assert_eq!((verdict.as_str(), seen.as_str()), ("warn", "it rolls services by CodePipeline's own ECS action"));
+}
+
+#[tokio::test]
+async fn the_function_of_a_migration_is_where_its_database_is() {
+    let estate = Estate::new("data-function");
+    let path = estate.scene.project().join("windlass.yml");
+    let config = std::fs::read_to_string(&path).unwrap();
+    let migration = "migrations:\n  main: {framework: django, driver: lambda-zip, from: api, function: data-function, zip: bundle.zip}\n";
+    estate.scene.write("windlass.yml", config + migration).write("bundle.zip", b"PK\x05\x06");
+    let make = |more: &str| {
+        format!(
+            "functions.create_function(FunctionName=name, Runtime='python3.13', Role='arn:aws:iam::000000000000:role/x', Handler='x.y', \
+             Code={{'ZipFile': b'PK\\x05\\x06' + bytes(18)}}, {more})"
+        )
+    };
+    estate.change(&make("Environment={'Variables': {'DATABASE_URL': 'postgres://shop:canary-password@db/shop'}}"));
+    let of = |estate: &Estate, check: &str| {
+        let said = estate.verify(&["--format", "json"]).stdout;
+        assert!(!said.contains("canary"), "{said}");
+        let verified: Value = serde_json::from_str(&said).unwrap();
+        let found =
+            verified["checks"].as_array().unwrap().iter().find(|one| one["on"] == "migration `main`" && one["check"] == check).cloned();
+        found.unwrap()["verdict"].as_str().unwrap().to_owned()
+    };
+    assert_eq!((of(&estate, "migration-network"), of(&estate, "secrets-by-reference")), ("warn".to_owned(), "fail".to_owned()));
+    estate.change("functions.delete_function(FunctionName=name)");
+    let network = "VpcConfig={'SubnetIds': subnets('private'), 'SecurityGroupIds': [find('security_groups', 'tasks')['GroupId']]}";
+    estate.change(&make(network));
+    assert_eq!((of(&estate, "migration-network"), of(&estate, "secrets-by-reference")), ("ok".to_owned(), "ok".to_owned()));
+}
