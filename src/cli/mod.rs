@@ -33,6 +33,8 @@ use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
 
+use crate::aws::AwsError;
+use crate::journal::JournalError;
 use crate::model::{Exit, Failure};
 use crate::report;
 use arguments::{Arguments, Format, Verb};
@@ -85,7 +87,7 @@ async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
 fn ended(arguments: &Arguments, result: Result<ExitCode, Failure>) -> ExitCode {
     let failure = match result {
         Ok(code) => return code,
-        Err(failure) => failure,
+        Err(failure) => hinted(failure),
     };
     let color = arguments.common.color.stderr();
     let mask = session::mask();
@@ -105,6 +107,24 @@ fn ended(arguments: &Arguments, result: Result<ExitCode, Failure>) -> ExitCode {
         let _ = print(&mask.apply(&format!("{json}\n")));
     }
     ExitCode::from(failure.exit().code())
+}
+
+/// The failure with a hint, where nobody nearer to it gave one: what AWS's answer asks for, or that another attempt does no harm.
+fn hinted(failure: Failure) -> Failure {
+    if failure.hint_text().is_some() {
+        return failure;
+    }
+    let mut next = std::error::Error::source(&failure);
+    while let Some(error) = next {
+        let state = error.downcast_ref::<JournalError>().map(JournalError::hint);
+        if let Some(hint) = state.or_else(|| error.downcast_ref::<AwsError>().map(AwsError::hint)) {
+            let hint = hint.unwrap_or_else(|| "run the same command again".to_owned());
+            let hint = if failure.exit() == Exit::Preflight { format!("nothing was changed; {hint}") } else { hint };
+            return failure.hint(hint);
+        }
+        next = error.source();
+    }
+    failure
 }
 
 /// The failure as the system that keeps the log shows it elsewhere too, if it does: beside the file's line, where one is named.

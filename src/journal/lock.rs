@@ -6,40 +6,38 @@
 //!
 //! A holder stops writing ([`crate::aws::Fence`]) a quarter of the lease before anybody may take it.
 
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
-use tokio::sync::watch;
-use tokio::task::JoinHandle;
 
-use crate::aws::{Aged, Aws, AwsError, Condition, Fence, Moment};
+use crate::aws::{Aged, Aws, AwsError, Condition, Moment};
 use crate::model::ReleaseId;
 
+use super::lease::{Inner, Lease};
 use super::record::FORMAT;
-use super::{Holder, Journal, JournalError};
+use super::{Holder, Journal, JournalError, parse};
 
 /// The lock as it is written.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-struct Document {
+pub(super) struct Document {
     /// 1.
-    format: u32,
+    pub(super) format: u32,
     /// How often the lock has been taken: a higher one is later.
-    fence: u64,
+    pub(super) fence: u64,
     /// Rewritings by this holder: equal content would have an equal entity tag, and a rewriting has to be seen.
-    renewals: u64,
+    pub(super) renewals: u64,
     /// Of this holder alone.
-    token: String,
+    pub(super) token: String,
     /// How long it may stand unchanged, in seconds.
-    lease_seconds: u64,
+    pub(super) lease_seconds: u64,
     /// Who holds it; nobody if it is free.
-    holder: Option<Holder>,
+    pub(super) holder: Option<Holder>,
     /// The release that it was held for last.
-    last: ReleaseId,
+    pub(super) last: ReleaseId,
     /// Who takes it again although it is held, and whose process may end without its being free: a database's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    owner: Option<String>,
+    pub(super) owner: Option<String>,
 }
 
 /// How a lock is wanted.
@@ -98,37 +96,8 @@ impl Held {
     }
 }
 
-/// Why a lease was lost.
-#[derive(Debug, Clone)]
-pub enum Loss {
-    /// Somebody else has taken it.
-    Taken(Box<Holder>),
-    /// Its object is gone, or free.
-    Gone,
-}
-
 /// S3's dates are in whole seconds.
 const SECOND: Duration = Duration::from_secs(1);
-
-/// A lock that is ours, renewed until this is released or dropped.
-#[derive(Debug)]
-pub struct Lease {
-    inner: Arc<Inner>,
-    lost: watch::Receiver<Option<Loss>>,
-    task: JoinHandle<()>,
-    /// The release that the lock was held for before.
-    pub previous: Option<ReleaseId>,
-}
-
-#[derive(Debug)]
-struct Inner {
-    aws: Aws,
-    bucket: String,
-    key: String,
-    lease: Duration,
-    fence: Option<Fence>,
-    written: Mutex<(Document, String)>,
-}
 
 impl Journal {
     /// Who holds the lock `name`, if anybody does.
@@ -148,7 +117,7 @@ impl Journal {
     pub async fn last_held_for(&self, name: &str) -> Result<Option<ReleaseId>, JournalError> {
         let key = self.key(name);
         let Some(found) = self.aws.read_aged(&self.bucket, &key).await? else { return Ok(None) };
-        Ok(Some(parse(&key, &found.body)?.last))
+        Ok(Some(parse::<Document>(&key, &found.body)?.last))
     }
 
     /// Takes the lock `name` if nobody has it, or if its holder is dead. `unchanged` is a tag that was seen unchanged for as long as its
@@ -169,6 +138,7 @@ impl Journal {
 
     pub(super) async fn take(&self, key: String, want: &Want<'_>) -> Result<Attempt, JournalError> {
         let Want { holder, lease, unchanged, guard, owner } = *want;
+        let mut rounds = 0;
         loop {
             let found = self.aws.read_aged(&self.bucket, &key).await?;
             let (before, condition) = match &found {
@@ -193,13 +163,15 @@ impl Journal {
                 owner: owner.map(str::to_owned),
             };
             let start = Moment::now();
-            if let Some(etag) = write(&self.aws, &self.bucket, &key, &document, &condition).await? {
-                let fence = guard.then(|| self.aws.fence().clone());
-                let inner =
-                    Inner { aws: self.aws.clone(), bucket: self.bucket.clone(), key, lease, fence, written: Mutex::new((document, etag)) };
-                return Ok(Attempt::Taken(Lease::keep(inner, start, before.map(|before| before.last))));
+            match write(&self.aws, &self.bucket, &key, &document, &condition).await? {
+                Wrote::Tagged(etag) => {
+                    let fence = guard.then(|| self.aws.fence().clone());
+                    let inner = Inner::new(&self.aws, &self.bucket, key, lease, fence, document, etag);
+                    return Ok(Attempt::Taken(Lease::keep(inner, start, before.map(|before| before.last))));
+                }
+                // Somebody was quicker: look who.
+                Wrote::Lost(error) => again(&mut rounds, error).await?,
             }
-            // Somebody was quicker: look who.
         }
     }
 }
@@ -214,13 +186,34 @@ fn held(document: &Document, found: &Aged, unchanged: Option<&str>) -> Option<He
     (!expired && !dead).then(|| Held { holder, renewed: found.age, lease, tag: found.etag.clone() })
 }
 
-/// Writes the lock if the condition holds, and gives its entity tag; `None` if it does not hold.
+/// How often a write whose condition does not hold is tried anew, after another look. More is no race: something answers so each time.
+const ROUNDS: u32 = 8;
+
+/// What came of a conditional write.
+pub(super) enum Wrote {
+    /// It is done, and this is the entity tag.
+    Tagged(String),
+    /// The condition does not hold, or somebody writes at the same time.
+    Lost(AwsError),
+}
+
+/// Waits before another round, or gives up.
+pub(super) async fn again(rounds: &mut u32, error: AwsError) -> Result<(), JournalError> {
+    *rounds += 1;
+    if *rounds > ROUNDS {
+        return Err(error.into());
+    }
+    tokio::time::sleep(Duration::from_millis(25) * *rounds).await;
+    Ok(())
+}
+
+/// Writes the lock if the condition holds.
 ///
 /// The SDK repeats a request whose answer was lost, which then loses against itself: so what is there is read before that is believed.
-async fn write(aws: &Aws, bucket: &str, key: &str, document: &Document, condition: &Condition) -> Result<Option<String>, JournalError> {
+pub(super) async fn write(aws: &Aws, bucket: &str, key: &str, document: &Document, condition: &Condition) -> Result<Wrote, JournalError> {
     let body = serde_json::to_vec(document).map_err(|source| JournalError::Unreadable { key: key.to_owned(), source })?;
     let error = match aws.write_if(bucket, key, Bytes::from(body.clone()), condition).await {
-        Ok(etag) => return Ok(Some(etag)),
+        Ok(etag) => return Ok(Wrote::Tagged(etag)),
         Err(error) => error,
     };
     let lost_race = error.is_precondition_failed() || error.is_conflict() || error.is_not_found() && *condition != Condition::IfAbsent;
@@ -228,8 +221,8 @@ async fn write(aws: &Aws, bucket: &str, key: &str, document: &Document, conditio
         return Err(error.into());
     }
     match aws.read_aged(bucket, key).await? {
-        Some(there) if there.body == body => Ok(Some(there.etag)),
-        _ if lost_race => Ok(None),
+        Some(there) if there.body == body => Ok(Wrote::Tagged(there.etag)),
+        _ if lost_race => Ok(Wrote::Lost(error)),
         _ => Err(error.into()),
     }
 }
@@ -238,139 +231,10 @@ fn may_have_happened(error: &AwsError) -> bool {
     error.is_answer_lost() || error.is_server_fault() || error.is_throttled()
 }
 
-fn parse(key: &str, body: &[u8]) -> Result<Document, JournalError> {
-    serde_json::from_slice(body).map_err(|source| JournalError::Unreadable { key: key.to_owned(), source })
-}
-
 /// Nobody else's, as the standard library's hashers are seeded at random.
 fn token() -> String {
     use std::hash::{BuildHasher as _, RandomState};
     format!("{:016x}{:016x}", RandomState::new().hash_one(std::process::id()), RandomState::new().hash_one(0))
-}
-
-impl Inner {
-    fn written(&self) -> (Document, String) {
-        self.written.lock().unwrap_or_else(PoisonError::into_inner).clone()
-    }
-
-    /// Writes pass for three quarters of the lease from `start`, the moment before the last renewal was sent.
-    fn guard(&self, start: Moment) {
-        if let Some(fence) = &self.fence {
-            fence.guard(start.after(self.lease * 3 / 4));
-        }
-    }
-
-    /// Rewrites the lock, to be held on or to be free. Gives how it was lost, if it was.
-    async fn rewrite(&self, change: impl Fn(&mut Document)) -> Result<Option<Loss>, JournalError> {
-        loop {
-            let (mut document, etag) = self.written();
-            document.renewals += 1;
-            change(&mut document);
-            let start = Moment::now();
-            if let Some(etag) = write(&self.aws, &self.bucket, &self.key, &document, &Condition::IfMatch(etag)).await? {
-                self.guard(start);
-                *self.written.lock().unwrap_or_else(PoisonError::into_inner) = (document, etag);
-                return Ok(None);
-            }
-            if let Some(loss) = self.look(&document).await? {
-                return Ok(Some(loss));
-            }
-        }
-    }
-
-    /// Whose the lock is now. An earlier rewriting of ours may have arrived without our knowing.
-    async fn look(&self, ours: &Document) -> Result<Option<Loss>, JournalError> {
-        let Some(there) = self.aws.read_aged(&self.bucket, &self.key).await? else { return Ok(Some(Loss::Gone)) };
-        let document = parse(&self.key, &there.body)?;
-        if document.token == ours.token {
-            *self.written.lock().unwrap_or_else(PoisonError::into_inner) = (document, there.etag);
-            return Ok(None);
-        }
-        Ok(Some(document.holder.map_or(Loss::Gone, |holder| Loss::Taken(Box::new(holder)))))
-    }
-}
-
-impl Lease {
-    fn keep(inner: Inner, start: Moment, previous: Option<ReleaseId>) -> Self {
-        let inner = Arc::new(inner);
-        inner.guard(start);
-        let (tell, told) = watch::channel(None);
-        let renewed = Arc::clone(&inner);
-        let task = tokio::spawn(async move {
-            let mut pause = renewed.lease / 4;
-            loop {
-                tokio::time::sleep(pause).await;
-                match renewed.rewrite(|_| {}).await {
-                    Ok(None) => pause = renewed.lease / 4,
-                    Ok(Some(loss)) => {
-                        if let Some(fence) = &renewed.fence {
-                            fence.close();
-                        }
-                        let _ = tell.send(Some(loss));
-                        return;
-                    }
-                    // The fence closes by itself when this goes on for too long, and opens if the lock is still ours afterwards.
-                    Err(_) => pause = renewed.lease / 16,
-                }
-            }
-        });
-        Self { inner, lost: told, task, previous }
-    }
-
-    /// Waits until the lease is lost to somebody else.
-    pub async fn lost(&self) -> Loss {
-        let mut told = self.lost.clone();
-        match told.wait_for(Option::is_some).await.map(|loss| loss.clone()) {
-            Ok(Some(loss)) => loss,
-            // It is renewed no more because it was released.
-            _ => std::future::pending().await,
-        }
-    }
-
-    /// How it was lost, if it was.
-    #[must_use]
-    pub fn loss(&self) -> Option<Loss> {
-        self.lost.borrow().clone()
-    }
-
-    /// Has the lease run out without being renewed, or is it lost?
-    #[must_use]
-    pub fn has_ended(&self) -> bool {
-        self.loss().is_some() || self.inner.fence.as_ref().is_some_and(|fence| !fence.lets_pass())
-    }
-
-    /// Says that the lock is held for this release from now on.
-    ///
-    /// # Errors
-    /// S3 fails.
-    pub async fn hold_for(&self, release: &ReleaseId) -> Result<Option<Loss>, JournalError> {
-        let change = |document: &mut Document| {
-            document.last = release.clone();
-            if let Some(holder) = &mut document.holder {
-                holder.release = release.clone();
-            }
-        };
-        self.inner.rewrite(change).await
-    }
-
-    /// Lets go of the lock.
-    ///
-    /// # Errors
-    /// S3 fails: then the lease ends by itself.
-    pub async fn release(self) -> Result<(), JournalError> {
-        self.task.abort();
-        let result = self.inner.rewrite(|document| document.holder = None).await;
-        if let Some(fence) = &self.inner.fence {
-            fence.open();
-        }
-        result.map(drop)
-    }
-}
-
-impl Drop for Lease {
-    fn drop(&mut self) {
-        self.task.abort();
-    }
 }
 
 #[cfg(test)]

@@ -21,6 +21,7 @@
 
 mod database;
 mod holder;
+mod lease;
 mod lock;
 mod migration;
 mod record;
@@ -36,9 +37,12 @@ use serde::de::DeserializeOwned;
 use crate::aws::{Aws, AwsError, Condition};
 use crate::model::{Commit, ReleaseId, Sha256, UnitName};
 
+use record::FORMAT;
+
 pub use database::Database;
 pub use holder::{Holder, Process};
-pub use lock::{Attempt, Held, Lease, Loss};
+pub use lease::{Lease, Loss};
+pub use lock::{Attempt, Held};
 pub use migration::{MigrationAttempt, MigrationEnd, MigrationHistory};
 pub use record::{Live, LiveMigration, LiveService, LiveSite, Published, Ran, Record, Run};
 pub use stopped::StoppedService;
@@ -72,6 +76,14 @@ pub enum JournalError {
         /// Why not.
         source: serde_json::Error,
     },
+    /// A newer windlass has written it.
+    #[error("the state `{key}` is of format {format}, and this version of windlass knows none above {FORMAT}")]
+    Newer {
+        /// The key.
+        key: String,
+        /// Its format.
+        format: u32,
+    },
     /// Somebody else has written it in between.
     #[error("somebody else has written the state `{key}` in the meantime")]
     Moved {
@@ -87,7 +99,23 @@ impl JournalError {
         match self {
             Self::Moved { .. } => true,
             Self::Aws(error) => error.is_fenced(),
-            Self::Unreadable { .. } => false,
+            Self::Unreadable { .. } | Self::Newer { .. } => false,
+        }
+    }
+
+    /// What to do about it, where that is obvious.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Aws(error) => error.hint(),
+            Self::Newer { .. } => Some("use the version of windlass that has written it, or a newer one".to_owned()),
+            Self::Unreadable { key, .. } if key.ends_with("/lock.json") || key.contains("databases/") => {
+                Some("it is a lock: if nothing is being released, remove that object".to_owned())
+            }
+            Self::Unreadable { .. } => {
+                Some("somebody else has written there: put back what it held (a bucket with versions still has that)".to_owned())
+            }
+            Self::Moved { .. } => None,
         }
     }
 }
@@ -139,6 +167,17 @@ impl Journal {
     /// S3 fails, or the object is unreadable.
     pub async fn record(&self, release: &ReleaseId) -> Result<Option<Record>, JournalError> {
         self.read(&format!("releases/{release}.json")).await
+    }
+
+    /// As [`Journal::record`]; instead of one that cannot be read, why not. A history does not end with one bad object.
+    ///
+    /// # Errors
+    /// S3 fails.
+    pub async fn record_or_why(&self, release: &ReleaseId) -> Result<Result<Option<Record>, JournalError>, JournalError> {
+        match self.record(release).await {
+            Err(error @ JournalError::Aws(_)) => Err(error),
+            read => Ok(read),
+        }
     }
 
     /// Writes a release's record.
@@ -290,10 +329,7 @@ impl Journal {
     async fn read_tagged<T: DeserializeOwned>(&self, name: &str) -> Result<Option<(T, String)>, JournalError> {
         let key = self.key(name);
         let Some(object) = self.aws.get_object(&self.bucket, &key).await? else { return Ok(None) };
-        match serde_json::from_slice(&object.body) {
-            Ok(value) => Ok(Some((value, object.etag))),
-            Err(source) => Err(JournalError::Unreadable { key, source }),
-        }
+        Ok(Some((parse(&key, &object.body)?, object.etag)))
     }
 
     async fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), JournalError> {
@@ -345,6 +381,21 @@ impl Journal {
     }
 }
 
+/// Reads what windlass has written, if this version knows its format.
+fn parse<T: DeserializeOwned>(key: &str, body: &[u8]) -> Result<T, JournalError> {
+    match format_of(body) {
+        Some(format) if format > FORMAT => Err(JournalError::Newer { key: key.to_owned(), format }),
+        _ => serde_json::from_slice(body).map_err(|source| JournalError::Unreadable { key: key.to_owned(), source }),
+    }
+}
+
+/// The format that a document begins with. A manifest may be large: it is not read a second time for this.
+fn format_of(body: &[u8]) -> Option<u32> {
+    let text = str::from_utf8(body.get(..body.len().min(64))?).ok()?;
+    let rest = text.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"format\"")?.trim_start().strip_prefix(':')?.trim_start();
+    rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
+}
+
 /// A value's JSON. It is measured first: megabytes that grow as they are written leave as many behind that nobody uses again.
 fn json(value: &impl Serialize) -> serde_json::Result<Bytes> {
     struct Length(usize);
@@ -365,4 +416,22 @@ fn json(value: &impl Serialize) -> serde_json::Result<Bytes> {
     let mut body = Vec::with_capacity(length.0);
     serde_json::to_writer(&mut body, value)?;
     Ok(body.into())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_newer_format_is_told_from_damage() {
+        let read = |text: &str| parse::<Live>("w/shop/default/live.json", text.as_bytes());
+        assert!(read("{\"format\":1}").is_ok());
+        assert!(matches!(read(" { \"format\" : 2, \"services\": \"moved\"}"), Err(JournalError::Newer { format: 2, .. })));
+        for damaged in ["", "{\"format\":1", "null", "{\"format\":\"1\"}"] {
+            assert!(matches!(read(damaged), Err(JournalError::Unreadable { .. })), "{damaged}");
+        }
+        let hint = |key: &str| parse::<Live>(key, b"").unwrap_err().hint().unwrap();
+        assert!(hint("w/shop/default/lock.json").contains("remove that object"));
+        assert!(hint("w/shop/default/live.json").contains("put back"));
+    }
 }

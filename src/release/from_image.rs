@@ -19,7 +19,7 @@ use crate::site;
 use crate::site::plan::Manifest;
 use crate::site::scan::{self, LEADS_OUT, Output, Wanted};
 
-use super::prepare::{BuiltSites, engine};
+use super::looks::{BuiltSites, engine};
 use super::{Request, Stop, build};
 
 /// What windlass keeps beside `windlass.yml`. Whoever makes the directory tells Git to pass it over.

@@ -82,14 +82,19 @@ pub(super) async fn take(
 
 /// Who is releasing now, if anybody is.
 pub(super) async fn holder(journal: &Journal) -> Result<Option<String>, Failure> {
-    let held = journal.lock_held(LOCK).await.map_err(|error| super::prepare::unreadable(error, "lock"))?;
+    let held = journal.lock_held(LOCK).await.map_err(|error| super::world::unreadable(error, "lock"))?;
     Ok(held.as_ref().map(Held::who))
 }
 
 fn untakeable(error: JournalError) -> Failure {
     let hint = match &error {
-        JournalError::Aws(error) => error.hint(),
-        _ => None,
+        JournalError::Aws(error) if error.is_unsupported() => {
+            Some("this bucket's endpoint knows no conditional writes, which the lock is made of: name another under `state`".to_owned())
+        }
+        JournalError::Aws(error) if error.is_precondition_failed() || error.is_conflict() => {
+            Some("this went on for longer than two releases race: run it again, and look at what else writes there".to_owned())
+        }
+        error => error.hint(),
     };
     let failure = Failure::new(Exit::Preflight, "taking the lock of the release failed").because(error);
     failure
@@ -110,7 +115,7 @@ pub(super) async fn moved(request: &Request, world: &World, plan: &Plan) -> Resu
         let again = |error| Failure::new(Exit::Preflight, "looking at the state again failed").because(error);
         journal.moved().await.map_err(again)
     };
-    let live = async { journal.live().await.map_err(|error| super::prepare::unreadable(error, "what is live")) };
+    let live = async { journal.live().await.map_err(|error| super::world::unreadable(error, "what is live")) };
     let services = &request.project.config.services;
     let planned: Vec<_> = plan.services.keys().filter_map(|name| services.get_key_value(name)).collect();
     let observed = async { service::observe::services(&world.aws, &planned).await };

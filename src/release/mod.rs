@@ -13,6 +13,7 @@ mod commit;
 mod from_image;
 mod history;
 mod lease;
+mod looks;
 mod migrations;
 mod older;
 mod parts;
@@ -29,6 +30,7 @@ mod services;
 mod stages;
 mod status;
 mod witness;
+mod world;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -44,9 +46,9 @@ use crate::plan::Plan;
 use crate::site::observe::Look;
 
 pub use lease::Hold;
-pub use prepare::World;
 pub use saved::Saved;
 pub use witness::{Account, ServiceImage, SiteUrl, Units, Witness};
+pub use world::World;
 
 /// What a verb is asked to do, for whom, from where.
 #[derive(Debug, Clone)]

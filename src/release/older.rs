@@ -27,11 +27,12 @@ fn replaced<'a>(plan: &'a Plan, live: &'a Live) -> Vec<Now<'a>> {
 pub(super) async fn refuse(
     request: &Request,
     world: &World,
+    live: &Live,
     plan: &Plan,
     going_on: Option<&ReleaseId>,
     events: &Events,
 ) -> Result<(), Failure> {
-    for (unit, release, live) in replaced(plan, &world.live) {
+    for (unit, release, live) in replaced(plan, live) {
         let why = match (going_on, &plan.commit, live) {
             (Some(going_on), ..) if going_on < release => {
                 Some(format!("`{unit}` is live from release {release}, which is newer than {going_on}"))
@@ -50,6 +51,17 @@ pub(super) async fn refuse(
         return Err(failure.hint("release a newer commit; go back with `windlass rollback`; or insist with --allow-older"));
     }
     Ok(())
+}
+
+/// As [`refuse`], by what was read for the plan: so that nobody takes a lock, or waits for one, only to be refused.
+pub(super) async fn refuse_early(request: &Request, world: &World, plan: &Plan, events: &Events) -> Result<(), Failure> {
+    if plan.restores.is_some() || request.hold.allow_older {
+        return Ok(());
+    }
+    let mut live = world.live.clone();
+    live.sites.extend(world.journal.as_ref().map(crate::journal::Journal::sites_seen).unwrap_or_default());
+    let going_on = world.record.as_ref().map(|record| &record.release);
+    refuse(request, world, &live, plan, going_on, events).await
 }
 
 /// How a commit lies behind another, if it does: by Git, or by its time where this checkout does not have the other.

@@ -13,7 +13,7 @@ use crate::event::{Event, Events, StepRan};
 use crate::journal::{Journal, Ran, Record, Run};
 use crate::model::{Exit, Failure, ImageUri, ReleaseId, Sha256, Stage, UnitName};
 
-use super::{Released, Request, Stop, commit, preflight, prepare, run};
+use super::{Released, Request, Stop, commit, preflight, prepare, run, world};
 
 /// What one machine has done of a release: `parts/ID/….json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -27,7 +27,7 @@ struct Part {
 
 /// A release's record, with all that other machines have done of it.
 pub(super) async fn record(journal: &Journal, id: &ReleaseId) -> Result<Option<Record>, Failure> {
-    let unreadable = |error| prepare::unreadable(error, "record");
+    let unreadable = |error| world::unreadable(error, "record");
     let Some(record) = journal.record(id).await.map_err(unreadable)? else { return Ok(None) };
     let parts: Vec<Part> = journal.parts(id).await.map_err(unreadable)?;
     Ok(Some(joined(record, parts)))
@@ -61,13 +61,15 @@ pub(super) async fn begin(request: &Request, events: &Events) -> Result<ReleaseI
     let config = &request.project.config;
     let environment = config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default();
     let id = run::id_of(OffsetDateTime::now_utc(), commit.as_ref())?;
+    let earlier = journal.releases().await.map_err(|error| world::unreadable(error, "records"))?;
+    let id = earlier.first().map_or(id.clone(), |previous| run::later_than(previous, id.clone()));
     let record = Record {
         committed: commit::made(&request.project, &request.environment).await,
         dirty,
-        before: journal.live().await.map_err(|error| prepare::unreadable(error, "what is live"))?,
+        before: journal.live().await.map_err(|error| world::unreadable(error, "what is live"))?,
         ..Record::start(id.clone(), config.app.clone(), environment, commit)
     };
-    journal.set_record(&record).await.map_err(|error| prepare::unwritable(error, "record", None))?;
+    journal.set_record(&record).await.map_err(|error| world::unwritable(error, "record", None))?;
     Ok(id)
 }
 
@@ -80,10 +82,10 @@ pub(super) async fn of_commit(request: &Request, events: &Events) -> Result<Rele
         let failure = Failure::new(Exit::Preflight, "the checkout does not say which commit it is; nothing was changed");
         return Err(failure.hint("name the release by its id, which `windlass begin` has printed"));
     };
-    let ids = journal.releases().await.map_err(|error| prepare::unreadable(error, "records"))?;
+    let ids = journal.releases().await.map_err(|error| world::unreadable(error, "records"))?;
     // Ids end with the short commit, which another commit may share.
     for id in ids.iter().filter(|id| id.as_str().ends_with(&format!("-{}", commit.short()))) {
-        let record = journal.record(id).await.map_err(|error| prepare::unreadable(error, "record"))?;
+        let record = journal.record(id).await.map_err(|error| world::unreadable(error, "record"))?;
         if record.is_some_and(|record| record.commit.as_ref() == Some(&commit)) {
             return Ok(id.clone());
         }
@@ -93,7 +95,7 @@ pub(super) async fn of_commit(request: &Request, events: &Events) -> Result<Rele
 }
 
 fn journal(request: &Request, aws: &crate::aws::Aws) -> Result<Journal, Failure> {
-    prepare::journal(&request.project.config, aws).ok_or_else(|| {
+    world::journal(&request.project.config, aws).ok_or_else(|| {
         let failure = Failure::new(Exit::Preflight, "a release cannot be shared by machines: `state: none` keeps none");
         failure.hint("name a bucket under `state`, or run `windlass release` in one go")
     })
@@ -123,7 +125,7 @@ pub(super) async fn images(request: &Request, id: &ReleaseId, events: &Events, s
             let name = format!("{}-{}-{}", run.started.unix_timestamp_nanos(), std::process::id(), Sha256::of(run.at.as_bytes()));
             let part = Part { format: 1, run, images: record.images, stages: record.stages, steps: record.steps };
             let saved = journal.set_part(id, &name, &part).await;
-            saved.map_err(|error| prepare::unwritable(error, "what this machine has done", Some(Stage::Images)))
+            saved.map_err(|error| world::unwritable(error, "what this machine has done", Some(Stage::Images)))
         }
         _ => Ok(()),
     };

@@ -1,171 +1,23 @@
 //! From a request to a plan: connect, look, build, look closer, draw.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
-use std::path::PathBuf;
 
-use futures_util::future::{join, try_join, try_join_all};
+use futures_util::future::join;
 
 use crate::aws::Aws;
-use crate::config::{Config, Image, SiteSource, State, Strategy};
-use crate::docker::{self, Engine};
+use crate::config::{Config, SiteSource, Strategy};
 use crate::event::{Events, Outcome, Step};
-use crate::image;
-use crate::journal::{Journal, JournalError, Live, Record};
+use crate::journal::{Journal, Live, Record};
 use crate::migration;
-use crate::model::{Exit, Failure, Finding, ImageUri, ObjectKey, Refusal, ReleaseId, Stage, UnitName};
+use crate::model::{Exit, Failure, Finding, Refusal, ReleaseId, Stage, UnitName};
 use crate::plan::{self, Plan};
-use crate::probe;
-use crate::service::plan::Base;
 use crate::site;
 use crate::site::plan::SitePlan;
 
 use super::from_image::{self, Taken};
-use super::{Request, Stop, build, commit, parts, preflight, scope};
-
-/// What the stages work with.
-#[derive(Debug)]
-pub struct World {
-    pub(super) aws: Aws,
-    pub(super) journal: Option<Journal>,
-    pub(super) live: Live,
-    pub(super) record: Option<Record>,
-    pub(super) engine: Option<Engine>,
-    /// The services whose image this run has built for a site's files: the stage `images` has only to push it.
-    pub(super) built: BTreeSet<UnitName>,
-    pub(super) probe: probe::Client,
-    pub(super) root: PathBuf,
-    /// The variables of this process, for what runs on this machine.
-    pub(super) environment: Vec<(OsString, OsString)>,
-    /// Who runs this; `None` where there is nothing to do.
-    pub(super) caller: Option<String>,
-    /// The entity tags of what `assets` has uploaded, by site.
-    pub(super) etags: Etags,
-    /// What the services' next revisions are made of.
-    pub(super) bases: BTreeMap<UnitName, Base>,
-    /// Is what goes on in AWS stopped when a signal ends the run?
-    pub(super) stop_on_abort: bool,
-    /// The account that a promotion brings images from.
-    pub(super) source: Option<Aws>,
-    /// When the commit of a promoted release was made: its checkout need not lie here.
-    pub(super) committed: Option<i64>,
-    /// Is any service written down as stopped?
-    pub(super) stopped: bool,
-    /// Where this runs, for whoever finds a lease.
-    pub(super) at: String,
-    /// How long somebody else's lease is waited for.
-    pub(super) wait: std::time::Duration,
-}
-
-/// Entity tags by site and key.
-pub(super) type Etags = BTreeMap<UnitName, BTreeMap<ObjectKey, String>>;
-
-impl World {
-    /// A world of which only this is known.
-    pub(super) fn of(request: &Request, aws: Aws, journal: Option<Journal>, live: Live, caller: Option<String>) -> Result<Self, Failure> {
-        let probe =
-            probe::client(aws.endpoint_url()).map_err(|error| Failure::new(Exit::Bug, "making an HTTP client failed").because(error))?;
-        let root = request.project.root.clone();
-        Ok(Self {
-            aws,
-            journal,
-            live,
-            record: None,
-            engine: None,
-            built: BTreeSet::new(),
-            probe,
-            root,
-            environment: request.environment.clone(),
-            caller,
-            etags: Etags::new(),
-            bases: BTreeMap::new(),
-            stop_on_abort: request.stop_on_abort,
-            source: None,
-            committed: None,
-            stopped: false,
-            at: request.origin.at.clone(),
-            wait: request.hold.wait,
-        })
-    }
-
-    /// Keeps what a later `publish` on another machine writes into the manifest.
-    pub(super) async fn save_etags(&self, release: &ReleaseId) -> Result<(), Failure> {
-        match &self.journal {
-            Some(journal) => {
-                // Another machine may have uploaded other sites of the release.
-                let mut all: Etags = journal.etags(release).await.map_err(|error| unreadable(error, "entity tags"))?.unwrap_or_default();
-                all.extend(self.etags.clone());
-                journal.set_etags(release, &all).await.map_err(|error| unwritable(error, "entity tags", Some(Stage::Assets)))
-            }
-            None => Ok(()),
-        }
-    }
-
-    /// Keeps the plan; of a release that goes on, beside what is kept of other sites.
-    pub(super) async fn save_plan(&self, release: &ReleaseId, plan: &Plan, goes_on: bool) -> Result<(), Failure> {
-        match &self.journal {
-            // A later stage's own plan must not hide what `publish` goes by.
-            Some(journal) if plan.stages.contains(&Stage::Assets) => {
-                let known: Option<Plan> =
-                    if goes_on { journal.plan(release).await.map_err(|error| unreadable(error, "plan"))? } else { None };
-                let mut all = plan.clone();
-                for (name, site) in known.into_iter().flat_map(|known| known.sites) {
-                    all.sites.entry(name).or_insert(site);
-                }
-                journal.set_plan(release, &all).await.map_err(|error| unwritable(error, "plan", None))
-            }
-            _ => Ok(()),
-        }
-    }
-
-    pub(super) async fn save_record(&self, record: &Record, after: Option<Stage>) -> Result<(), Failure> {
-        match &self.journal {
-            Some(journal) => journal.set_record(record).await.map_err(|error| unwritable(error, "record", after)),
-            None => Ok(()),
-        }
-    }
-
-    /// The revisions that the state names: none of them may be taken out of use.
-    pub(super) fn live_revisions(&self, record: &Record) -> BTreeSet<String> {
-        let all = [&self.live, &record.before];
-        all.iter().flat_map(|live| live.services.values()).map(|service| service.revision.clone()).collect()
-    }
-
-    pub(super) async fn save_live(&self, after: Stage) -> Result<(), Failure> {
-        match &self.journal {
-            Some(journal) => journal.set_live(&self.live).await.map_err(|error| unwritable(error, "what is live", Some(after))),
-            None => Ok(()),
-        }
-    }
-}
-
-/// The state could not be written, before the first stage or after one that may have changed something.
-pub(super) fn unwritable(error: JournalError, what: &str, after: Option<Stage>) -> Failure {
-    let (exit, so_far) = match after {
-        _ if error.is_lost() => (Exit::LeaseLost, "another release has taken over".to_owned()),
-        None => (Exit::Preflight, "nothing was changed".to_owned()),
-        Some(Stage::Assets) => (Exit::Assets, "nothing live has changed".to_owned()),
-        Some(Stage::Images) => (Exit::Images, "nothing live has changed".to_owned()),
-        Some(stage @ Stage::Publish) => (Exit::Publish, format!("the stage `{stage}` is done, and the record does not say so")),
-        Some(stage) => (Exit::Bug, format!("the stage `{stage}` is done, and the record does not say so")),
-    };
-    let failure = Failure::new(exit, format!("writing the state ({what}) failed")).because(error);
-    failure.hint(format!("{so_far}; allow `s3:PutObject` on the state's prefix, and run the same command again"))
-}
-
-pub(super) fn unreadable(error: JournalError, what: &str) -> Failure {
-    let failure = Failure::new(Exit::Preflight, format!("reading the state ({what}) failed")).because(error);
-    failure.hint("nothing was changed; allow `s3:GetObject` on the state's prefix, or correct `state`")
-}
-
-/// The state of the application, if it keeps one.
-pub(super) fn journal(config: &Config, aws: &Aws) -> Option<Journal> {
-    let environment = config.environment.as_ref().map_or("default", |environment| environment.name.as_str());
-    match &config.state {
-        State::S3 { bucket, prefix } => Some(Journal::new(aws, bucket.as_str(), prefix, &config.app, environment)),
-        State::None => None,
-    }
-}
+use super::looks::{engine, images, pushed_already, sites, uploaded};
+use super::world::{Etags, World, journal, unreadable};
+use super::{Request, Stop, commit, parts, preflight, scope};
 
 /// Draws the plan of `stages`; `release` is the one that they go on with.
 pub(super) async fn prepare(
@@ -432,104 +284,4 @@ async fn going_on(
         }
     }
     Ok(sites)
-}
-
-pub(super) type BuiltSites = BTreeMap<UnitName, (site::scan::Output, site::plan::Observed)>;
-
-/// Builds the sites side by side, and looks at what is live of each.
-async fn sites(
-    request: &Request,
-    aws: &Aws,
-    journal: Option<&Journal>,
-    names: &BTreeSet<UnitName>,
-    events: &Events,
-    stop: &Stop,
-) -> Result<BuiltSites, Failure> {
-    let config = &request.project.config;
-    let each = from_image::others(config, names).map(|(name, site)| async move {
-        let published = site::observe::published(journal, name, site);
-        // Whether there is anything to build depends on what is live; files that are there already are read in the meantime.
-        let (manifest, built) = if matches!(site.source(), Some(SiteSource::Build(_) | SiteSource::Buildspec(_))) {
-            let manifest = published.await?;
-            let built = build::site(request, name, site, manifest.as_ref(), events).await?;
-            (manifest, built)
-        } else {
-            try_join(published, build::site(request, name, site, None, events)).await?
-        };
-        let build::Built { output, inputs, frozen } = built;
-        let output = build::compressed(request, name, site, manifest.as_ref(), output).await?;
-        let observed = site::observe::live(aws, manifest, name, site, &output, request.look).await?;
-        Ok((name.clone(), (output, site::plan::Observed { inputs, frozen, ..observed })))
-    });
-    let all = stop.or("the build of the sites", try_join_all(each)).await?;
-    Ok(all.into_iter().collect())
-}
-
-/// What goes into each image, and what the registry has of it. An engine is asked what floating base images are today.
-async fn images(
-    request: &Request,
-    aws: &Aws,
-    scope: &scope::Scope,
-    found: &preflight::Resources,
-    pushed: &BTreeMap<UnitName, ImageUri>,
-    engine: &mut Option<Engine>,
-    events: &Events,
-) -> Result<BTreeMap<UnitName, image::plan::Observed>, Failure> {
-    let config = &request.project.config;
-    let mut observed = BTreeMap::new();
-    for (name, service, build) in scope.built(config).filter(|(name, ..)| !pushed.contains_key(*name)) {
-        let Some(repository) = found.repositories.get(name) else { continue };
-        let found = image::plan::Found { uri: image::plan::uri(config.registry.as_deref(), build, repository), ..repository.clone() };
-        let source = image::observe::source(&request.project.root, name, service, build)?;
-        if source.floats() && engine.is_none() {
-            *engine = docker::connect().await.ok();
-            if engine.is_none() {
-                events.note(format!("{name}: no Docker engine says what its base images are today: they count as when it was built last"));
-            }
-        }
-        let built = image::observe::image(aws, engine.as_ref(), name, source, build, found).await?;
-        observed.insert(name.clone(), image::plan::Observed::Built(Box::new(built)));
-    }
-    for name in scope.images.iter().filter(|name| !pushed.contains_key(*name)) {
-        if let (Image::Tag(tag), Some(image)) = (&config.services[name].image, found.prebuilt.get(name)) {
-            observed.insert(name.clone(), image::plan::Observed::Tagged { tag: tag.clone(), digest: image.digest });
-        }
-    }
-    Ok(observed)
-}
-
-/// A stage that needs an image cannot make one: that is what the stage `images` is for.
-fn pushed_already(stages: &[Stage], images: &BTreeMap<UnitName, image::plan::Observed>) -> Result<(), Failure> {
-    if stages.contains(&Stage::Images) {
-        return Ok(());
-    }
-    let absent: Vec<&str> = images.iter().filter(|(_, image)| image.present().is_none()).map(|(name, _)| name.as_str()).collect();
-    if absent.is_empty() {
-        return Ok(());
-    }
-    let failure = Failure::new(Exit::Preflight, "preflight refused the stage; nothing was changed");
-    let failure = failure.because(format!("the registry has no image of this content for: {}", absent.join(", ")));
-    Err(failure.hint("run `windlass stage images` first"))
-}
-
-/// A release without a plan of its own has found nothing to upload. Whatever is to be published now is another release's.
-fn uploaded(id: &ReleaseId, plan: &Plan) -> Result<(), Failure> {
-    let Some((name, _)) = plan.sites.iter().find(|(_, site)| !site.is_empty()) else { return Ok(()) };
-    let failure = Failure::new(Exit::Preflight, "preflight refused the stage; nothing was changed");
-    let failure = failure.because(format!("the release `{id}` has uploaded nothing of the site `{name}`, which has changed"));
-    Err(failure.hint(format!("run `windlass stage assets --release {id}` first")))
-}
-
-pub(super) async fn engine(why: &str, events: &Events) -> Result<Engine, Failure> {
-    events
-        .step(Step::before("docker", "connect"), async {
-            let engine = docker::connect().await.map_err(|error| {
-                let hint = error.hint();
-                let failure = Failure::new(Exit::Preflight, format!("{why}, and no Docker engine answers")).because(error);
-                failure.hint(hint.unwrap_or_else(|| "start one, or set DOCKER_HOST; nothing was changed".to_owned()))
-            })?;
-            let detail = format!("engine {} at {}", engine.version(), engine.endpoint());
-            Ok((engine, Outcome::Done, detail))
-        })
-        .await
 }

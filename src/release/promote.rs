@@ -18,7 +18,7 @@ use crate::plan::{self, Plan};
 
 use super::promote_sites;
 use super::scope::Scope;
-use super::{Released, Request, Stop, World, commit, preflight, prepare, run, scope};
+use super::{Released, Request, Stop, World, commit, preflight, prepare, run, scope, world};
 
 /// Where the release comes from.
 pub(super) struct Source<'a> {
@@ -67,9 +67,9 @@ pub(super) async fn prepare(
             .extend(refusal.map(|refusal| Finding { what: format!("service `{name}`: its image's platform"), refusal: Some(refusal) }));
     }
     preflight::refuse(&found.findings)?;
-    let journal = prepare::journal(config, &aws);
+    let journal = world::journal(config, &aws);
     let live = match &journal {
-        Some(journal) => journal.live().await.map_err(|error| prepare::unreadable(error, "what is live"))?,
+        Some(journal) => journal.live().await.map_err(|error| world::unreadable(error, "what is live"))?,
         None => crate::journal::Live::default(),
     };
     let (head, dirty) = commit::commit(&request.project, &request.environment).await;
@@ -165,11 +165,11 @@ async fn has<'a>(request: &'a Request, environment: &'a str, release: &ReleaseId
              it with --from-profile"
         ))
     })?;
-    let Some(journal) = prepare::journal(&request.project.config, &aws) else {
+    let Some(journal) = world::journal(&request.project.config, &aws) else {
         let failure = Failure::new(Exit::Preflight, format!("`{environment}` keeps no releases: its `state` is `none`"));
         return Err(failure.hint("name a bucket under `state`, and release there once more"));
     };
-    let record = journal.record(release).await.map_err(|error| prepare::unreadable(error, "record"))?;
+    let record = journal.record(release).await.map_err(|error| world::unreadable(error, "record"))?;
     Ok(record.map(|record| Source { request, environment, aws, journal, record }))
 }
 
@@ -326,7 +326,7 @@ fn is_own(config: &Config, repository: &str) -> bool {
 
 /// The tag that the image has where it comes from, by the plan that brought it there: a release of the same commit finds it by that.
 async fn tag(source: &Source<'_>, name: &UnitName, wanted: &Wanted) -> Result<String, Failure> {
-    let plan: Option<Plan> = source.journal.plan(&wanted.release).await.map_err(|error| prepare::unreadable(error, "plan"))?;
+    let plan: Option<Plan> = source.journal.plan(&wanted.release).await.map_err(|error| world::unreadable(error, "plan"))?;
     let planned = plan.and_then(|mut plan| plan.images.remove(name)).filter(|image| image.uri == wanted.from.repository);
     Ok(planned.map_or_else(|| format!("sha256-{}", wanted.from.digest.short()), |image| image.tag))
 }
@@ -347,7 +347,7 @@ async fn pinned(request: &Request, source: &Source<'_>, scope: &Scope, plans: &P
     // Whose handler a function runs was seen in the checkout of the release, which need not lie here.
     for name in &scope.migrations {
         let Some(live) = source.record.after.migrations.get(name) else { continue };
-        let plan: Option<Plan> = source.journal.plan(&live.release).await.map_err(|error| prepare::unreadable(error, "plan"))?;
+        let plan: Option<Plan> = source.journal.plan(&live.release).await.map_err(|error| world::unreadable(error, "plan"))?;
         let runs = plan.and_then(|mut plan| plan.migrations.remove(name)).map(|migration| migration.runs);
         if let (Some(Runs::LambdaImage { handler, .. } | Runs::LambdaZip { handler, .. }), Some(migration)) =
             (runs, config.migrations.get_mut(name))

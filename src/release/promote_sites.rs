@@ -14,7 +14,7 @@ use crate::site::plan::{Change, Manifest, SitePlan, Write};
 use crate::site::scan::Output;
 
 use super::promote::Source;
-use super::{Request, Stop, build, from_image, prepare};
+use super::{Request, Stop, build, from_image, world};
 
 /// So many files are looked for, or fetched, at once.
 const AT_ONCE: usize = 32;
@@ -47,7 +47,7 @@ pub(super) async fn site(
     let settings = &request.project.config.sites[name];
     let release = &source.record.after.sites[name].release;
     let published: Option<Published<Manifest>> =
-        source.journal.site_of(name, release).await.map_err(|error| prepare::unreadable(error, "manifest"))?;
+        source.journal.site_of(name, release).await.map_err(|error| world::unreadable(error, "manifest"))?;
     let gone = |why: &str| {
         let failure = Failure::new(Exit::Preflight, format!("site `{name}`: what release {release} has published {why}"));
         failure.hint(format!("nothing was changed; release that commit to `{}` anew, and promote that release", source.environment))

@@ -15,7 +15,7 @@ use crate::site::plan::Manifest;
 use crate::{cdn, service, site};
 
 use super::ahead::{Ahead, ahead};
-use super::{Released, Request, Stop, World, preflight, prepare, run};
+use super::{Released, Request, Stop, World, history, preflight, prepare, run, world};
 
 /// Goes back to `to`, or to the release before what is live.
 pub(super) async fn rollback(request: &Request, to: Option<&ReleaseId>, events: &Events, stop: &Stop) -> Result<Released, Failure> {
@@ -28,13 +28,13 @@ pub(super) async fn prepare(request: &Request, to: Option<&ReleaseId>, events: &
     let config = &request.project.config;
     let chosen = super::scope::scope(config, &request.units, &crate::model::Stage::ALL)?;
     let (aws, identity) = preflight::connect_and_identify(request, events).await?;
-    let Some(journal) = prepare::journal(config, &aws) else {
+    let Some(journal) = world::journal(config, &aws) else {
         let failure = Failure::new(Exit::Preflight, "there is nothing to go back to: `state: none` keeps nothing");
         return Err(failure.hint("release the commit that is wanted, or name a bucket under `state` for the next time"));
     };
-    let live = journal.live().await.map_err(|error| prepare::unreadable(error, "what is live"))?;
+    let live = journal.live().await.map_err(|error| world::unreadable(error, "what is live"))?;
     let units: BTreeSet<UnitName> = chosen.sites.iter().chain(&chosen.services).cloned().collect();
-    let (target, newer) = target(&journal, &live, to, &units).await?;
+    let (target, newer) = target(&journal, &live, to, &units, events).await?;
     let ahead = ahead(&live, &target.after, &newer);
     let mut back = back::Back {
         release: target.restores.clone().unwrap_or_else(|| target.release.clone()),
@@ -91,10 +91,18 @@ async fn target(
     live: &Live,
     to: Option<&ReleaseId>,
     units: &BTreeSet<UnitName>,
+    events: &Events,
 ) -> Result<(Record, Vec<Record>), Failure> {
-    let unreadable = |error| prepare::unreadable(error, "record");
+    let unreadable = |error| world::unreadable(error, "record");
     let ids = journal.releases().await.map_err(unreadable)?;
-    let read = async |id: &ReleaseId| journal.record(id).await.map_err(unreadable);
+    let read = async |id: &ReleaseId| match journal.record_or_why(id).await.map_err(unreadable)? {
+        Ok(record) => Ok::<_, Failure>(record),
+        Err(why) if to == Some(id) => Err(unreadable(why)),
+        Err(why) => {
+            events.note(history::unreadable_record(why));
+            Ok(None)
+        }
+    };
     // A rollback that was cut off is gone on with.
     let cut_off = match ids.first() {
         Some(id) if to.is_none() => read(id).await?.filter(|record| !record.is_done()).and_then(|record| record.restores),
@@ -161,7 +169,7 @@ async fn site(
     look: Look,
 ) -> Result<site::back::Found, Failure> {
     let settings = &config.sites[name];
-    let unreadable = |error| prepare::unreadable(error, "manifest");
+    let unreadable = |error| world::unreadable(error, "manifest");
     let target: Option<Published<Manifest>> = journal.site_of(name, release).await.map_err(unreadable)?;
     let target = target.ok_or_else(|| {
         let failure = Failure::new(Exit::Preflight, format!("site `{name}`: the manifest of release {release} is not in the state"));
@@ -171,7 +179,7 @@ async fn site(
     let mut found = site::observe::back(aws, settings, name, target.manifest, live, look).await?;
     let kept = found.bodies().into_iter().map(|digest| async move {
         let head = aws.head_object(journal.bucket(), &journal.body_key(&digest)).await;
-        head.map(|head| head.map(|_| digest)).map_err(|error| prepare::unreadable(error.into(), "bodies"))
+        head.map(|head| head.map(|_| digest)).map_err(|error| world::unreadable(error.into(), "bodies"))
     });
     let kept: Vec<Option<Sha256>> = try_join_all(kept).await?;
     found.kept = kept.into_iter().flatten().collect();

@@ -5,13 +5,13 @@ use std::time::Instant;
 use time::OffsetDateTime;
 
 use crate::event::{Event, Events, Outcome};
-use crate::journal::{Lease, Ran, Record, Run};
+use crate::journal::{JournalError, Lease, Ran, Record, Run};
 use crate::model::{Commit, Exit, Failure, ImageRef, ReleaseId, Sha256, Stage};
 use crate::plan::Plan;
 use crate::service::plan::Action;
 use crate::site::plan::Known;
 
-use super::{Released, Request, Stop, World, commit, lease, older, parts, prepare, same, saved, stages, stopped};
+use super::{Released, Request, Stop, World, commit, history, lease, older, parts, prepare, same, saved, stages, stopped, world};
 
 /// How often a plan is drawn because what is live has moved under it.
 const DRAWINGS: usize = 3;
@@ -53,7 +53,12 @@ pub(super) async fn under_lock(
             Some(id) => id.clone(),
             None => new_id(OffsetDateTime::now_utc(), &plan)?,
         };
+        older::refuse_early(request, &world, &plan, events).await?;
         let lease = lease::take(request, &world, &id, events, stop).await?;
+        let id = match (&release, lease.as_ref().and_then(|lease| lease.previous.as_ref())) {
+            (None, Some(previous)) => later_than(previous, id),
+            _ => id,
+        };
         let moved = match lease::moved(request, &world, &plan).await {
             Ok((moved, live)) if moved.is_empty() => {
                 world.live = live.unwrap_or(world.live);
@@ -121,10 +126,10 @@ async fn recorded(
         // Another machine may have gone on with it since it was read.
         (Some(given), Some(journal)) => parts::record(journal, &given.release).await?.or(Some(given)),
         (Some(given), None) => Some(given),
-        (None, _) => unfinished(world, plan, lease).await?,
+        (None, _) => unfinished(world, plan, lease, events).await?,
     };
     if plan.restores.is_none() {
-        older::refuse(request, world, plan, record.as_ref().map(|record| &record.release), events).await?;
+        older::refuse(request, world, &world.live, plan, record.as_ref().map(|record| &record.release), events).await?;
     }
     let mut record = match record {
         Some(record) => record,
@@ -141,10 +146,8 @@ async fn recorded(
             ..Record::start(id.clone(), plan.app.clone(), plan.environment.clone(), plan.commit.clone())
         },
     };
-    if record.release != id
-        && let Some(lease) = lease
-    {
-        lease.hold_for(&record.release).await.map_err(|error| prepare::unwritable(error, "lock", None))?;
+    if let Some(lease) = lease.filter(|lease| lease.release_named() != record.release) {
+        lease.hold_for(&record.release).await.map_err(|error| world::unwritable(error, "lock", None))?;
     }
     for stays in &plan.stays {
         events.note(stays);
@@ -263,9 +266,17 @@ pub(super) fn close(record: &mut Record, earlier: &[crate::event::StepRan], fail
 }
 
 /// The release that the lock was held for last, if it is unfinished and was to bring the same: then this is its next run.
-async fn unfinished(world: &World, plan: &Plan, lease: Option<&Lease>) -> Result<Option<Record>, Failure> {
+async fn unfinished(world: &World, plan: &Plan, lease: Option<&Lease>, events: &Events) -> Result<Option<Record>, Failure> {
     let (Some(journal), Some(previous)) = (&world.journal, lease.and_then(|lease| lease.previous.as_ref())) else { return Ok(None) };
-    let record = journal.record(previous).await.map_err(|error| prepare::unreadable(error, "record"))?;
+    let record = match journal.record_or_why(previous).await.map_err(|error| world::unreadable(error, "record"))? {
+        Ok(record) => record,
+        Err(error @ JournalError::Newer { .. }) => return Err(world::unreadable(error, "record")),
+        // Nobody can go on with it: this is a release of its own.
+        Err(why) => {
+            events.note(history::unreadable_record(why));
+            None
+        }
+    };
     let intent = intent(plan)?;
     Ok(record.filter(|record| !record.is_done() && record.intent == Some(intent)))
 }
@@ -296,10 +307,39 @@ pub(super) fn new_id(now: OffsetDateTime, plan: &Plan) -> Result<ReleaseId, Fail
     id_of(now, plan.commit.as_ref())
 }
 
+/// An id that sorts after that of the release before, which a machine whose clock is ahead may have made: what came first is known by ids.
+pub(super) fn later_than(previous: &ReleaseId, id: ReleaseId) -> ReleaseId {
+    if *previous < id {
+        return id;
+    }
+    let format = time::macros::format_description!("[year][month][day]T[hour][minute][second][subsecond digits:3]");
+    let later = || {
+        let (time, _) = previous.as_str().split_once('Z')?;
+        let time = time::PrimitiveDateTime::parse(time, format).ok()? + std::time::Duration::from_millis(1);
+        let (_, name) = id.as_str().split_once('Z')?;
+        format!("{}Z{name}", time.format(format).ok()?).parse().ok()
+    };
+    later().unwrap_or(id)
+}
+
 pub(super) fn id_of(now: OffsetDateTime, commit: Option<&Commit>) -> Result<ReleaseId, Failure> {
     let format = time::macros::format_description!("[year][month][day]T[hour][minute][second][subsecond digits:3]Z");
     let bug = |error: &dyn std::fmt::Display| Failure::new(Exit::Bug, format!("making a release id failed: {error}"));
     let time = now.format(format).map_err(|error| bug(&error))?;
     let commit = commit.map_or("local", |commit| commit.short());
     format!("{time}-{commit}").parse().map_err(|error| bug(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_go_up_although_clocks_differ() {
+        let id = |text: &str| text.parse::<ReleaseId>().unwrap();
+        let ours = "20261121T120000000Z-1a2b3c4d";
+        assert_eq!(later_than(&id("20261121T115959999Z-00000000"), id(ours)), id(ours));
+        assert_eq!(later_than(&id("20261121T120059999Z-00000000"), id(ours)), id("20261121T120100000Z-1a2b3c4d"));
+        assert_eq!(later_than(&id("of-somebody-else"), id(ours)), id(ours), "what has no time cannot be added to");
+    }
 }

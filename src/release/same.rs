@@ -6,7 +6,7 @@ use crate::event::Events;
 use crate::model::{Commit, Failure, ReleaseId};
 use crate::plan::Plan;
 
-use super::{World, prepare};
+use super::{World, world};
 
 /// `commits/COMMIT.json`.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -30,7 +30,7 @@ pub(super) async fn say(world: &World, plan: &Plan, events: &Events) -> Result<(
         return Ok(());
     }
     let same = Same { format: 1, commit: commit.clone(), release: (*release).clone() };
-    let new = journal.set_same(commit, &same).await.map_err(|error| prepare::unwritable(error, "the commit", None))?;
+    let new = journal.set_same(commit, &same).await.map_err(|error| world::unwritable(error, "the commit", None))?;
     if new {
         events.note(format!("commit {} is release {release}: written down, nothing else changes", commit.short()));
     }

@@ -10,7 +10,7 @@ use crate::plan::{FORMAT, Plan};
 use crate::site::plan::SitePlan;
 
 use super::lease::LOCK;
-use super::{prepare, run};
+use super::{run, world};
 
 /// A plan as a file holds it.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -92,7 +92,7 @@ impl Saved {
 
     /// Was the lock last held for a run of this very plan?
     async fn is_begun(&self, journal: Option<&Journal>) -> Result<bool, Failure> {
-        let unreadable = |error| prepare::unreadable(error, "record");
+        let unreadable = |error| world::unreadable(error, "record");
         let Some(journal) = journal else { return Ok(false) };
         let Some(last) = journal.last_held_for(LOCK).await.map_err(unreadable)? else { return Ok(false) };
         Ok(journal.record(&last).await.map_err(unreadable)?.is_some_and(|record| record.intent == Some(self.intent)))

@@ -90,7 +90,7 @@ async fn stopped(world: &World, plan: &Plan) -> Result<BTreeMap<UnitName, Stoppe
     else {
         return Ok(BTreeMap::new());
     };
-    let all = journal.stopped().await.map_err(|error| super::prepare::unreadable(error, "stopped services"))?;
+    let all = journal.stopped().await.map_err(|error| super::world::unreadable(error, "stopped services"))?;
     Ok(all.into_iter().filter(|(name, _)| plan.services.contains_key(name)).collect())
 }
 

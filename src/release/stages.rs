@@ -11,8 +11,8 @@ use crate::plan::Plan;
 use crate::site::plan::{Known, Manifest, SitePlan};
 use crate::{cdn, image, site};
 
-use super::prepare::Etags;
-use super::{Stop, World, prepare};
+use super::world::Etags;
+use super::{Stop, World, world};
 
 /// Runs one stage of the plan.
 pub(super) async fn run(
@@ -134,11 +134,11 @@ async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Event
 async fn keep(journal: Option<&Journal>, record: &Record, name: &UnitName, manifest: &Manifest) -> Result<(), Failure> {
     let Some(journal) = journal else { return Ok(()) };
     let kept = journal.keep_site(name, &Published::by(record, manifest)).await;
-    kept.map_err(|error| prepare::unwritable(error, "manifest", Some(Stage::Publish)))
+    kept.map_err(|error| world::unwritable(error, "manifest", Some(Stage::Publish)))
 }
 
 async fn say_live(journal: Option<&Journal>, record: &Record, name: &UnitName, manifest: &Manifest) -> Result<(), Failure> {
     let Some(journal) = journal else { return Ok(()) };
     let saved = journal.set_site(name, &Published::by(record, manifest)).await;
-    saved.map_err(|error| prepare::unwritable(error, "manifest", Some(Stage::Publish)))
+    saved.map_err(|error| world::unwritable(error, "manifest", Some(Stage::Publish)))
 }

@@ -3,25 +3,22 @@
 use crate::aws::Aws;
 use crate::config::Site;
 use crate::event::Events;
-use crate::journal::{JournalError, Live, LiveService, Published};
-use crate::model::{Exit, Failure, ImageUri, ObjectKey, Stage, Status, UnitKind, UnitName, UnitStatus};
+use crate::journal::{Live, LiveService, Published};
+use crate::model::{Failure, ImageUri, ObjectKey, Stage, Status, UnitKind, UnitName, UnitStatus};
 use crate::service::plan::Found;
 use crate::site::observe::Look;
 use crate::site::plan::Manifest;
 use crate::{service, site};
 
-use super::{Request, lease, preflight, prepare, scope};
+use super::{Request, lease, preflight, scope, world};
 
 pub(super) async fn status(request: &Request, events: &Events) -> Result<Status, Failure> {
     let config = &request.project.config;
     let scope = scope::scope(config, &request.units, &Stage::ALL)?;
     let (aws, identity) = preflight::connect_and_identify(request, events).await?;
     let aws = &aws;
-    let unreadable = |error: JournalError| {
-        let failure = Failure::new(Exit::Preflight, "reading the state failed").because(error);
-        failure.hint("correct `state`, or allow `s3:GetObject` on it")
-    };
-    let journal = prepare::journal(config, aws);
+    let unreadable = |error| world::unreadable(error, "what is live");
+    let journal = world::journal(config, aws);
     let live = match &journal {
         Some(journal) => journal.live().await.map_err(unreadable)?,
         None => Live::default(),

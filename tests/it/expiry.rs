@@ -63,3 +63,25 @@ async fn credentials_that_are_refused_in_the_middle_end_with_what_is_live() {
     assert!(again.stderr.contains("going on with release"), "{}", again.stderr);
     assert!(shop.body("index.html").await.unwrap().contains(&asset(2)));
 }
+
+/// An answer that says so is believed before the date in the credentials is.
+#[tokio::test]
+async fn credentials_that_aws_calls_expired_are_told_from_the_clock_of_this_machine() {
+    let shop = shop("expiry-skew", 3600).await;
+    // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+    let text = "The difference between the request time and the server's time is too large.";
+    let skewed = || Fault::xml(403, "RequestTimeTooSkewed", text);
+    shop.proxy.fail_next(|request| request.is_write && request.path.contains("-web/assets/"), 100, skewed());
+    let failed = shop.run(&["release"]).expect(21);
+    let said = shop.error(&failed);
+    assert!(said.contains("RequestTimeTooSkewed") && said.contains("set this machine's clock"), "{said}");
+    shop.proxy.fail_next(|request| request.operation == "s3:GetObject", 100, skewed());
+    let failed = shop.run(&["release"]).expect(11);
+    assert!(shop.error(&failed).contains("set this machine's clock"), "{}", failed.stderr);
+    let json = Fault::json(400, "InvalidSignatureException", "Signature expired: 20261121T000000Z is now earlier than 20261121T010000Z");
+    let other = Shop::whole("expiry-skew-ecs").await;
+    other.push_image().await;
+    other.proxy.fail_next(|request| request.operation == "ecs:DescribeServices", 100, json);
+    let failed = other.run(&["release"]).expect(11);
+    assert!(other.error(&failed).contains("set this machine's clock"), "{}", failed.stderr);
+}

@@ -140,7 +140,7 @@ async fn an_older_commit_is_refused_unless_it_is_insisted_on() {
        `web` is live at commit [commit] (release [release]), and [older] lies behind it
     hint: release a newer commit; go back with `windlass rollback`; or insist with --allow-older
     ");
-    assert_eq!(shop.written(), [""; 0]);
+    assert_eq!(shop.proxy.written(), [""; 0], "not even the lock is taken");
     let forced = shop.run(&["release", "--allow-older"]).expect(0);
     assert!(forced.stderr.contains("released all the same"), "{}", forced.stderr);
 }

@@ -39,6 +39,8 @@ mod init;
 #[cfg(test)]
 mod init_engine;
 #[cfg(test)]
+mod interrupts;
+#[cfg(test)]
 mod lock;
 #[cfg(test)]
 mod migration;
@@ -93,8 +95,12 @@ mod smart360;
 #[cfg(test)]
 mod stages;
 #[cfg(test)]
+mod state;
+#[cfg(test)]
 #[path = "../support/mod.rs"]
 mod support;
+#[cfg(test)]
+mod throttled;
 #[cfg(test)]
 mod verify;
 #[cfg(test)]

@@ -6,7 +6,8 @@
 AWS JSON 1.1 for ECS and CloudWatch Logs, the query protocol for ELBv2 and STS, all on one loopback port, which the first line of stdout
 names. A service plays the scenario that its name says (`crash-loop`, or `crash-loop-3` for one more of it); its clock starts with
 UpdateService. `GET /_calls` lists the calls so far, `POST /_forget` forgets them, `GET /_state` shows each service's deployments with the
-moments when they ended. Every service begins with one complete deployment of `NAME:1`.
+moments when they ended, `GET /_revisions` its task definitions. `POST /_save` remembers all services, `POST /_restore` goes back to that.
+Every service begins with one complete deployment of `NAME:1`.
 
 Where a behaviour comes from stands beside it. AWS's documentation is at https://docs.aws.amazon.com/AmazonECS/latest/
 """
@@ -564,6 +565,8 @@ class Handler(BaseHTTPRequestHandler):
                                  "crashed": one.crashed} for one in service.deployments + getattr(service, "gone", [])]
                          for name, service in world.services.items()}
                 return self.answer(200, json.dumps(state))
+            if self.path == "/_revisions":
+                return self.answer(200, json.dumps({name: service.definitions for name, service in world.services.items()}))
             name = self.path.strip("/").split("/")[-1]
             script = world.service("shop", name).script
             return self.answer(script.get("answers", 404), json.dumps({"version": "v2"}), "application/json")
@@ -573,6 +576,15 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         if self.path == "/_forget":
             with world.lock:
+                world.calls.clear()
+            return self.answer(200, "{}")
+        if self.path == "/_save":
+            with world.lock:
+                world.kept = copy.deepcopy(world.services)
+            return self.answer(200, "{}")
+        if self.path == "/_restore":
+            with world.lock:
+                world.services = copy.deepcopy(world.kept)
                 world.calls.clear()
             return self.answer(200, "{}")
         target = self.headers.get("X-Amz-Target")

@@ -201,6 +201,9 @@ impl One<'_> {
                 return Ok(described(&answer, true));
             }
             self.risks(target).await?;
+        } else if let Some(attempt) = history.last.as_ref().filter(|attempt| self.has_brought(target, attempt)) {
+            // It was killed before it could say in what is live that the database is migrated.
+            return Ok(((), Outcome::Unchanged, format!("the earlier run had done it: {}", attempt.image.digest.short())));
         }
         touched.store(false, Ordering::Relaxed);
         if let Some(instance) = &self.plan.snapshot {
@@ -271,6 +274,12 @@ impl One<'_> {
             Came::NotBegun(failure) => Err(failure),
             Came::Lost(cause) => Err(self.unknown(target, &cause)),
         }
+    }
+
+    /// Has an earlier run of this very release migrated to its end, with the same code?
+    fn has_brought(&self, target: &Target, attempt: &MigrationAttempt) -> bool {
+        let same = attempt.image == *self.image && attempt.code == target.code(self.image);
+        same && attempt.ended == Some(MigrationEnd::Done) && attempt.release == *self.run.release
     }
 
     /// Asks what is pending, now that the function has the release's code, where the plan could not know and the policy refuses risks.
