@@ -170,8 +170,8 @@ class Cloud:
         self.s3, self.ecs = Server(program), Ecs(scale)
         self.s3_address = self.s3.url.split("//")[1].split(":")[0], int(self.s3.url.rsplit(":", 1)[1])
         self.function, self.cdn, self.buckets = Lambda(seconds), CloudFront(buckets), buckets
-        self.lock, self.counts, self.trouble, self.gate = threading.Lock(), {"write": 0, "read": 0}, None, None
-        self.requests = []
+        self.lock, self.counts, self.trouble = threading.Lock(), {"write": 0, "read": 0}, None
+        self.requests, self.written = [], []
         self.router = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
         self.router.daemon_threads, self.router.cloud = True, self
         self.url = f"http://127.0.0.1:{self.router.server_address[1]}"
@@ -180,7 +180,7 @@ class Cloud:
     def disturb(self, trouble=None):
         """Begins to count anew."""
         with self.lock:
-            self.counts, self.trouble, self.requests = {"write": 0, "read": 0}, trouble, []
+            self.counts, self.trouble, self.requests, self.written = {"write": 0, "read": 0}, trouble, [], []
         self.function.invocations = 0
 
     def save(self):
@@ -229,8 +229,6 @@ class Handler(BaseHTTPRequestHandler):
             if met:
                 trouble.struck = name
         what = trouble.what if met else ""
-        if cloud.gate is not None:
-            cloud.gate(name, body, self.headers)
         if what == "kill-before":
             trouble.kill()
             return self.cut()
@@ -239,6 +237,10 @@ class Handler(BaseHTTPRequestHandler):
         if what == "reset-before":
             return self.cut()
         status, headers, answer = self.acted(service, name, body)
+        if status < 400:
+            # Whose credentials, and what was done: in the order in which it was.
+            key = re.search(r"Credential=([^/]+)/", self.headers.get("authorization") or "")
+            cloud.written.append((key.group(1) if key else "", kind, name))
         if what == "kill-after":
             trouble.kill()
             return self.cut()
@@ -251,8 +253,6 @@ class Handler(BaseHTTPRequestHandler):
             except OSError:
                 pass
             return self.cut()
-        if cloud.gate is not None:
-            cloud.gate(name, None, status)
         self.send(status, headers, answer, what == "truncate")
 
     do_GET = do_HEAD = do_PUT = do_POST = do_DELETE = all

@@ -1,5 +1,6 @@
 //! A lease: a lock that is ours, rewritten all the while, and what is done when it is lost.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
@@ -27,8 +28,9 @@ pub struct Lease {
     inner: Arc<Inner>,
     lost: watch::Receiver<Option<Loss>>,
     task: JoinHandle<()>,
-    /// The release that the lock was held for before.
-    pub previous: Option<ReleaseId>,
+    /// The releases that the lock was held for before, the last one first: the first of them that has a record has begun.
+    pub previous: Vec<ReleaseId>,
+    begun: AtomicBool,
 }
 
 #[derive(Debug)]
@@ -101,7 +103,8 @@ impl Inner {
 }
 
 impl Lease {
-    pub(super) fn keep(inner: Inner, start: Moment, previous: Option<ReleaseId>) -> Self {
+    pub(super) fn keep(inner: Inner, start: Moment) -> Self {
+        let previous = inner.written().0.earlier.into_iter().rev().collect();
         let inner = Arc::new(inner);
         inner.guard(start);
         let (tell, told) = watch::channel(None);
@@ -124,7 +127,7 @@ impl Lease {
                 }
             }
         });
-        Self { inner, lost: told, task, previous }
+        Self { inner, lost: told, task, previous, begun: AtomicBool::new(false) }
     }
 
     /// Waits until the lease is lost to somebody else.
@@ -149,17 +152,15 @@ impl Lease {
         self.loss().is_some() || self.inner.fence.as_ref().is_some_and(|fence| !fence.lets_pass())
     }
 
-    /// The release that the lock says it is held for.
-    #[must_use]
-    pub fn release_named(&self) -> ReleaseId {
-        self.inner.written().0.last
-    }
-
-    /// Says that the lock is held for this release from now on.
+    /// Says that the lock is held for this release, which begins or goes on now.
     ///
     /// # Errors
     /// S3 fails.
     pub async fn hold_for(&self, release: &ReleaseId) -> Result<Option<Loss>, JournalError> {
+        self.begun.store(true, Ordering::Relaxed);
+        if self.inner.written().0.last == *release {
+            return Ok(None);
+        }
         let change = |document: &mut Document| {
             document.last = release.clone();
             if let Some(holder) = &mut document.holder {
@@ -175,7 +176,16 @@ impl Lease {
     /// S3 fails: then the lease ends by itself.
     pub async fn release(self) -> Result<(), JournalError> {
         self.task.abort();
-        let result = self.inner.rewrite(|document| document.holder = None).await;
+        let begun = self.begun.load(Ordering::Relaxed);
+        let free = |document: &mut Document| {
+            document.holder = None;
+            match document.earlier.pop() {
+                // It was held for nothing.
+                Some(last) if !begun => document.last = last,
+                _ => document.earlier.clear(),
+            }
+        };
+        let result = self.inner.rewrite(free).await;
         if let Some(fence) = &self.inner.fence {
             fence.open();
         }

@@ -35,9 +35,23 @@ pub(super) struct Document {
     pub(super) holder: Option<Holder>,
     /// The release that it was held for last.
     pub(super) last: ReleaseId,
+    /// Those before, since the last holder that let go of it after it had begun its release: whoever was killed soon has none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub(super) earlier: Vec<ReleaseId>,
     /// Who takes it again although it is held, and whose process may end without its being free: a database's.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub(super) owner: Option<String>,
+}
+
+/// How many holders are remembered that may have begun nothing.
+const EARLIER: usize = 8;
+
+impl Document {
+    /// The releases that it was held for, the last one last.
+    fn held_for(&self) -> Vec<ReleaseId> {
+        let all = [&self.earlier[..], std::slice::from_ref(&self.last)].concat();
+        all[all.len().saturating_sub(EARLIER)..].to_vec()
+    }
 }
 
 /// How a lock is wanted.
@@ -110,14 +124,16 @@ impl Journal {
         Ok(held(&parse(&key, &found.body)?, &found, None))
     }
 
-    /// The release that the lock `name` is or was held for last.
+    /// The releases that the lock `name` is or was held for, the last one first: the first of them that has a record has begun.
     ///
     /// # Errors
     /// S3 fails, or the object is unreadable.
-    pub async fn last_held_for(&self, name: &str) -> Result<Option<ReleaseId>, JournalError> {
+    pub async fn held_for(&self, name: &str) -> Result<Vec<ReleaseId>, JournalError> {
         let key = self.key(name);
-        let Some(found) = self.aws.read_aged(&self.bucket, &key).await? else { return Ok(None) };
-        Ok(Some(parse::<Document>(&key, &found.body)?.last))
+        let Some(found) = self.aws.read_aged(&self.bucket, &key).await? else { return Ok(Vec::new()) };
+        let mut held_for = parse::<Document>(&key, &found.body)?.held_for();
+        held_for.reverse();
+        Ok(held_for)
     }
 
     /// Takes the lock `name` if nobody has it, or if its holder is dead. `unchanged` is a tag that was seen unchanged for as long as its
@@ -160,6 +176,7 @@ impl Journal {
                 lease_seconds: lease.as_secs(),
                 holder: Some(holder.clone()),
                 last: holder.release.clone(),
+                earlier: before.as_ref().map(Document::held_for).unwrap_or_default(),
                 owner: owner.map(str::to_owned),
             };
             let start = Moment::now();
@@ -167,7 +184,7 @@ impl Journal {
                 Wrote::Tagged(etag) => {
                     let fence = guard.then(|| self.aws.fence().clone());
                     let inner = Inner::new(&self.aws, &self.bucket, key, lease, fence, document, etag);
-                    return Ok(Attempt::Taken(Lease::keep(inner, start, before.map(|before| before.last))));
+                    return Ok(Attempt::Taken(Lease::keep(inner, start)));
                 }
                 // Somebody was quicker: look who.
                 Wrote::Lost(error) => again(&mut rounds, error).await?,
@@ -250,7 +267,17 @@ mod tests {
             process: None,
         };
         let last = holder.release.clone();
-        Document { format: 1, fence: 1, renewals: 0, token: token(), lease_seconds, holder: Some(holder), last, owner: None }
+        Document {
+            format: 1,
+            fence: 1,
+            renewals: 0,
+            token: token(),
+            lease_seconds,
+            holder: Some(holder),
+            last,
+            earlier: Vec::new(),
+            owner: None,
+        }
     }
 
     fn found(age: Option<u64>) -> Aged {

@@ -13,8 +13,8 @@ use crate::site::plan::Known;
 
 use super::{Released, Request, Stop, World, commit, history, lease, older, parts, prepare, same, saved, stages, stopped, world};
 
-/// How often a plan is drawn because what is live has moved under it.
-const DRAWINGS: usize = 3;
+/// How often a plan is drawn because what is live has moved under it: each of several that wait for the lock may move it once.
+const DRAWINGS: usize = 12;
 
 /// Draws the plan of `stages` and carries it out.
 pub(super) async fn run(
@@ -55,7 +55,7 @@ pub(super) async fn under_lock(
         };
         older::refuse_early(request, &world, &plan, events).await?;
         let lease = lease::take(request, &world, &id, events, stop).await?;
-        let id = match (&release, lease.as_ref().and_then(|lease| lease.previous.as_ref())) {
+        let id = match (&release, lease.as_ref().and_then(|lease| lease.previous.iter().max())) {
             (None, Some(previous)) => later_than(previous, id),
             _ => id,
         };
@@ -146,7 +146,7 @@ async fn recorded(
             ..Record::start(id.clone(), plan.app.clone(), plan.environment.clone(), plan.commit.clone())
         },
     };
-    if let Some(lease) = lease.filter(|lease| lease.release_named() != record.release) {
+    if let Some(lease) = lease {
         lease.hold_for(&record.release).await.map_err(|error| world::unwritable(error, "lock", None))?;
     }
     for stays in &plan.stays {
@@ -267,16 +267,19 @@ pub(super) fn close(record: &mut Record, earlier: &[crate::event::StepRan], fail
 
 /// The release that the lock was held for last, if it is unfinished and was to bring the same: then this is its next run.
 async fn unfinished(world: &World, plan: &Plan, lease: Option<&Lease>, events: &Events) -> Result<Option<Record>, Failure> {
-    let (Some(journal), Some(previous)) = (&world.journal, lease.and_then(|lease| lease.previous.as_ref())) else { return Ok(None) };
-    let record = match journal.record_or_why(previous).await.map_err(|error| world::unreadable(error, "record"))? {
-        Ok(record) => record,
-        Err(error @ JournalError::Newer { .. }) => return Err(world::unreadable(error, "record")),
-        // Nobody can go on with it: this is a release of its own.
-        Err(why) => {
-            events.note(history::unreadable_record(why));
-            None
+    let (Some(journal), Some(lease)) = (&world.journal, lease) else { return Ok(None) };
+    let mut record = None;
+    for previous in &lease.previous {
+        match journal.record_or_why(previous).await.map_err(|error| world::unreadable(error, "record"))? {
+            // Whoever held the lock for it was killed before it began.
+            Ok(None) => continue,
+            Ok(found) => record = found,
+            Err(error @ JournalError::Newer { .. }) => return Err(world::unreadable(error, "record")),
+            // Nobody can go on with it: this is a release of its own.
+            Err(why) => events.note(history::unreadable_record(why)),
         }
-    };
+        break;
+    }
     let intent = intent(plan)?;
     Ok(record.filter(|record| !record.is_done() && record.intent == Some(intent)))
 }

@@ -94,8 +94,12 @@ impl Saved {
     async fn is_begun(&self, journal: Option<&Journal>) -> Result<bool, Failure> {
         let unreadable = |error| world::unreadable(error, "record");
         let Some(journal) = journal else { return Ok(false) };
-        let Some(last) = journal.last_held_for(LOCK).await.map_err(unreadable)? else { return Ok(false) };
-        Ok(journal.record(&last).await.map_err(unreadable)?.is_some_and(|record| record.intent == Some(self.intent)))
+        for last in journal.held_for(LOCK).await.map_err(unreadable)? {
+            if let Some(record) = journal.record(&last).await.map_err(unreadable)? {
+                return Ok(record.intent == Some(self.intent));
+            }
+        }
+        Ok(false)
     }
 }
 

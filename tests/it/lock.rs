@@ -125,6 +125,23 @@ async fn the_killed_release_is_gone_on_with() {
     assert_eq!(records.len(), 1, "{records:?}");
 }
 
+/// Killed between taking the lock and beginning its release, or let go because the plan had to be drawn anew.
+#[tokio::test]
+async fn a_holder_that_has_begun_nothing_hides_no_release() {
+    let shop = Shop::site("lock-nothing").await;
+    assert!(shop.killed_at(6));
+    let mut lock = shop.state_json("lock.json").await;
+    let killed = lock["last"].as_str().unwrap().to_owned();
+    lock["last"] = "20990101T000000000Z-00000000".into();
+    lock["earlier"] = serde_json::json!([killed]);
+    let key = "windlass/shop/default/lock.json";
+    shop.seed.s3().put_object().bucket("lock-nothing-state").key(key).body(lock.to_string().into_bytes().into()).send().await.unwrap();
+    let again = shop.release();
+    assert!(again.stderr.contains(&format!("going on with release {killed}")), "{}", again.stderr);
+    let lock = shop.state_json("lock.json").await;
+    assert_eq!((&lock["last"], &lock["holder"], &lock["earlier"]), (&killed.into(), &serde_json::Value::Null, &serde_json::Value::Null));
+}
+
 #[tokio::test]
 async fn an_older_commit_is_refused_unless_it_is_insisted_on() {
     let shop = Shop::site("lock-older").await;
