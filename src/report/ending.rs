@@ -34,7 +34,8 @@ pub fn ending(plan: &Plan, record: Option<&Record>, failed: bool, kept: bool) ->
 }
 
 fn next(record: &Record) -> String {
-    let last = record.runs.last().and_then(|run| run.stages.last());
+    // A rollback goes through them the other way round.
+    let last = record.runs.last().and_then(|run| run.stages.iter().max());
     let stage = last.and_then(|last| Stage::ALL.iter().find(|stage| *stage > last));
     match stage {
         // A pipeline goes on by itself; people want the command.

@@ -1,9 +1,16 @@
 //! A whole release with real containers: one test, as a local cloud with an engine bears no second one beside it.
 
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
+use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use crate::shop::{Shop, asset};
 use crate::support::ministack::Ministack;
+use crate::support::proxy::Fault;
+use crate::support::request::Recorded;
 use crate::support::scene::Outcome;
 
 const DOCKERFILE: &str = "FROM local/python:3.11-bookworm\nCOPY . /app\nWORKDIR /app\nCMD [\"sh\", \"start\"]\n";
@@ -150,4 +157,109 @@ async fn from_an_empty_repository_to_a_crash_that_is_rolled_back() {
     assert_eq!(shop.written().iter().filter(|write| write.contains("index.html")).count(), 0);
     assert_eq!(scenario.service(), running);
     assert!(shop.body("index.html").await.unwrap().contains(&asset(2)));
+}
+
+/// Kills a release with SIGKILL when the proxy sees a request, which then happens all the same. Was there one?
+fn killed_when(shop: &Shop, met: impl Fn(&Recorded) -> bool + Send + 'static) -> bool {
+    let pid = Arc::new(AtomicI32::new(0));
+    let victim = Arc::clone(&pid);
+    let kill = move || {
+        if let Some(pid) = Pid::from_raw(victim.load(Ordering::SeqCst)) {
+            kill_process(pid, Signal::KILL).unwrap();
+        }
+    };
+    shop.proxy.clear();
+    shop.proxy.fail_next(met, 1, Fault::First(Box::new(kill)));
+    let running = shop.scene.start(&["release"]);
+    pid.store(i32::try_from(running.id()).unwrap(), Ordering::SeqCst);
+    let killed = running.wait().signal == Some(9);
+    assert!(killed || shop.proxy.faults_left() > 0);
+    killed
+}
+
+type Point = (&'static str, Box<dyn Fn(&Recorded) -> bool + Send>);
+
+/// The moments at which a release is killed, by name.
+fn points() -> Vec<Point> {
+    let writes = |part: &'static str| move |request: &Recorded| request.is_write && request.path.contains(part);
+    let asks = |operation: &'static str| move |request: &Recorded| request.operation == operation;
+    let rolling = AtomicBool::new(false);
+    let watched = move |request: &Recorded| {
+        rolling.fetch_or(request.operation == "ecs:UpdateService", Ordering::SeqCst) && request.operation == "ecs:DescribeServices"
+    };
+    vec![
+        ("the lock is taken", Box::new(writes("/lock.json"))),
+        ("the plan is kept", Box::new(writes("/plans/"))),
+        ("the record is begun", Box::new(writes("/releases/"))),
+        ("an asset goes up", Box::new(writes("-web/assets/"))),
+        ("an old page is kept", Box::new(writes("/bodies/"))),
+        ("the function gets its code", Box::new(asks("lambda:UpdateFunctionCode"))),
+        ("the function's version is published", Box::new(asks("lambda:PublishVersion"))),
+        ("the attempt to migrate is written down", Box::new(writes("/migrations/main.json"))),
+        ("the migration is invoked", Box::new(asks("lambda:Invoke"))),
+        ("the revision is registered", Box::new(asks("ecs:RegisterTaskDefinition"))),
+        ("the service begins to roll", Box::new(asks("ecs:UpdateService"))),
+        ("the rollout is watched", Box::new(watched)),
+        ("the first page is new", Box::new(asks("s3:CopyObject"))),
+        ("the invalidation is made", Box::new(asks("cloudfront:CreateInvalidation"))),
+        ("what is live is written down", Box::new(writes("/sites/web/live.json"))),
+    ]
+}
+
+/// Part of `benches/kill-matrix`: minutes, and an engine to itself.
+#[tokio::test]
+#[ignore = "minutes: benches/kill-matrix runs it"]
+async fn a_release_of_real_containers_may_be_killed_at_named_points() {
+    let leftovers;
+    let cloud = Ministack::start(true);
+    let registry = cloud.registry().to_owned();
+    leftovers = Leftovers { registry };
+    let scenario = Scenario { shop: Shop::on(cloud.url(), "engine").await };
+    let shop = &scenario.shop;
+    shop.add_service(&leftovers.registry);
+    shop.seed.repository("engine/api").await;
+    shop.seed.cluster("engine").await;
+    scenario.version(1, APPLIES, SERVE);
+    let first = scenario.image(&shop.run(&["stage", "images"]).expect(0)).await;
+    shop.seed.service("engine", "engine", &first).await;
+    shop.seed.function("engine", &first).await;
+    shop.release();
+    let (mut met, mut version) = (0, 1);
+    for (name, point) in points() {
+        version += 1;
+        scenario.version(version, APPLIES, SERVE);
+        let before = scenario.service();
+        assert!(killed_when(shop, point), "the release never came to where {name}");
+        met += 1;
+        let migrated = scenario.times("lambda:Invoke");
+        // The page is the old one or the new one, and whole.
+        let page = shop.body("index.html").await.unwrap();
+        assert!(page.contains(&asset(version)) || page.contains(&asset(version - 1)), "{name}: {page}");
+        let script = page.split('"').nth(1).unwrap().trim_start_matches('/');
+        assert!(shop.head(script).await.is_some(), "{name}: {script} is not there");
+        shop.release();
+        // An application's own handler cannot be asked what came of an invocation whose caller is dead.
+        let invoked = migrated + scenario.times("lambda:Invoke");
+        assert!(invoked == 1 || invoked == 2 && name == "the migration is invoked", "{name}: invoked {invoked} times");
+        assert!(shop.body("index.html").await.unwrap().contains(&asset(version)), "{name}");
+        let after = scenario.service();
+        assert!(after != before && after.ends_with("1 of 1"), "{name}: {before}, then {after}");
+        shop.release();
+        assert_eq!(shop.proxy.written(), [""; 0], "{name}: a further run writes");
+        println!("killed where {name}: gone on with");
+    }
+    // While the engine builds: no request says so.
+    version += 1;
+    scenario.version(version, APPLIES, SERVE);
+    shop.scene.write("api/Dockerfile", DOCKERFILE.replace("WORKDIR", "RUN sleep 5\nWORKDIR"));
+    shop.scene.commit(version + 20);
+    let running = shop.scene.start(&["release"]);
+    tokio::time::sleep(Duration::from_secs(4)).await;
+    running.signal(Signal::KILL);
+    running.wait();
+    shop.release();
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(version)));
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+    println!("killed where the image is being built: gone on with\n{} named points on real containers", met + 1);
 }
