@@ -80,6 +80,8 @@ mod table {
         ("execute", &["model", "event", "aws", "docker", "process", "probe", "journal"]),
         // Parts of an executor and of an observer that fill files of their own.
         ("push", &["model", "event", "aws", "docker"]),
+        ("findings", &["model", "event", "aws"]),
+        ("sbom", &["model", "event", "aws", "docker"]),
         ("copy", &["model", "event", "aws", "docker"]),
         ("promoted", &["model"]),
         ("prebuilt", &["model", "config", "aws", "docker", "probe"]),

@@ -77,6 +77,22 @@ pub struct BuildImage {
     /// Build anew after so long although nothing has changed, without what the builder remembers.
     #[serde(default)]
     pub max_age: Option<Duration>,
+    /// Write a bill of materials (`CycloneDX`) of what the image's package managers have installed, to `.windlass/sbom/SERVICE.cdx.json`.
+    #[serde(default)]
+    pub sbom: bool,
+}
+
+/// What happens when ECR's scan of an image finds something.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ImageFindings {
+    /// Nobody asks.
+    #[default]
+    Ignore,
+    /// It is said.
+    Warn,
+    /// The release ends before anything live changes; so it does where there is no scan.
+    Refuse,
 }
 
 fn dockerfile() -> String {

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 
 use crate::model::{Exit, Failure, Mask, sensitive};
 
-pub use image::{BuildImage, Image};
+pub use image::{BuildImage, Image, ImageFindings};
 pub use migration::{Driver, Framework, Handler, Migration, Strategy, Words};
 pub use types::{
     Config, Environment, FromImage, HeaderRule, Keep, OnFailedMigration, OnFailure, OnTimeout, Policy, Precompress, RiskyMigrations,

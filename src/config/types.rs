@@ -5,9 +5,9 @@ use std::collections::BTreeMap;
 use schemars::JsonSchema;
 use serde::Deserialize;
 
-use crate::model::{Glob, UnitName};
+use crate::model::{Glob, Severity, UnitName};
 
-use super::image::Image;
+use super::image::{Image, ImageFindings};
 use super::migration::Migration;
 use super::words::{Bucket, Duration, State};
 
@@ -246,6 +246,10 @@ pub struct Service {
 pub struct Policy {
     /// What happens to the services that rolled when another one fails.
     pub on_failure: OnFailure,
+    /// What happens when ECR's scan of an image finds something.
+    pub image_findings: ImageFindings,
+    /// Findings of a lower severity are said and do not count.
+    pub findings_from: Severity,
     /// What happens when a migration may break the code that runs.
     pub risky_migrations: RiskyMigrations,
     /// What happens when a rollback would bring back code that is older than the schema.

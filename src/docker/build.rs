@@ -7,6 +7,8 @@ use bollard::errors::Error;
 use bollard::query_parameters::{BuildImageOptions, RemoveImageOptions, TagImageOptions};
 use futures_util::StreamExt as _;
 
+use crate::model::BuildStep;
+
 use super::archive::{Unread, pieces};
 use super::buildkit;
 use super::context::{Context, within};
@@ -49,20 +51,9 @@ pub struct Built {
     /// The image.
     pub id: ImageId,
     /// The steps of the Dockerfile, where the builder tells them apart.
-    pub steps: Vec<Timed>,
+    pub steps: Vec<BuildStep>,
     /// Was it `BuildKit`?
     pub buildkit: bool,
-}
-
-/// A step of a build.
-#[derive(Debug, Clone, PartialEq)]
-pub struct Timed {
-    /// As the builder names it: `[2/4] RUN pip install …`.
-    pub name: String,
-    /// How long it took.
-    pub seconds: f64,
-    /// Was it remembered?
-    pub cached: bool,
 }
 
 /// The id of an image in the engine, `sha256:…` of its configuration: not the digest that a registry knows it by.

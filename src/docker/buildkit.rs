@@ -13,8 +13,10 @@ use hyper::body::Incoming;
 use hyper::{Request, Response};
 use prost::Message;
 
+use crate::model::BuildStep;
+
 use super::archive::Unread;
-use super::build::{Build, Built, ImageId, TAIL, Timed, plain};
+use super::build::{Build, Built, ImageId, TAIL, plain};
 use super::context::within;
 use super::engine::Engine;
 use super::error::DockerError;
@@ -178,10 +180,10 @@ impl Trace {
         }
     }
 
-    fn timed(mut self) -> Vec<Timed> {
+    fn timed(mut self) -> Vec<BuildStep> {
         let steps = self.order.iter().filter_map(|digest| self.steps.remove(digest));
         let steps = steps.filter(|step| step.ended && step.name.starts_with('[') && !step.name.starts_with("[internal]"));
-        steps.map(|step| Timed { name: step.name, seconds: step.seconds, cached: step.cached }).collect()
+        steps.map(|step| BuildStep { name: step.name, seconds: step.seconds, cached: step.cached }).collect()
     }
 
     fn failure(mut self, message: String) -> DockerError {

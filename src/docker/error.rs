@@ -318,6 +318,9 @@ impl DockerError {
             Self::Push { .. } | Self::Pull { .. } if self.says(&["connection refused", "no such host"]) => {
                 "the engine cannot reach the registry"
             }
+            Self::Push { .. } | Self::Pull { .. } if self.says(&["server gave http response to https client"]) => {
+                "the registry speaks without TLS: name it in the engine's `insecure-registries` (Podman: `registries.conf`)"
+            }
             Self::Push { .. } if self.is_denied() => {
                 "pushing needs ecr:InitiateLayerUpload, UploadLayerPart, CompleteLayerUpload, BatchCheckLayerAvailability and PutImage"
             }

@@ -64,15 +64,15 @@ pub async fn extract(
 }
 
 /// A container that is not running. Dropped, it is removed.
-struct Container {
+pub(super) struct Container {
     docker: Docker,
     image: String,
-    id: String,
+    pub(super) id: String,
     there: bool,
 }
 
 impl Container {
-    async fn create(engine: &Engine, image: &str) -> Result<Self, DockerError> {
+    pub(super) async fn create(engine: &Engine, image: &str) -> Result<Self, DockerError> {
         let (docker, image) = (engine.docker.clone(), image.to_owned());
         let what = format!("create a container of `{image}`");
         let failed = what.clone();
@@ -92,7 +92,7 @@ impl Container {
         created.unwrap_or_else(|ended| Err(DockerError::Request { operation: what, status: None, source: ended.into() }))
     }
 
-    async fn remove(mut self) -> Result<(), DockerError> {
+    pub(super) async fn remove(mut self) -> Result<(), DockerError> {
         let removed = remove(&self.docker, &self.id).await;
         self.there = false;
         removed.map_err(|error| DockerError::request(format!("remove the container `{}` of `{}`", self.id, self.image), error))

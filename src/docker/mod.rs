@@ -3,6 +3,7 @@
 //!
 //! The only room that names `bollard`. Deliberately absent: printing, events and retries (a caller asks the error, and decides).
 
+mod anatomy;
 mod archive;
 mod base;
 mod build;
@@ -23,6 +24,7 @@ mod filesync;
 mod grpc;
 mod ignore;
 mod login;
+mod packages;
 mod pull;
 mod push;
 mod registry;
@@ -30,8 +32,9 @@ mod session;
 mod tls;
 mod wire;
 
+pub use anatomy::anatomy;
 pub use base::{ask_registry, pinned, provide, resolve};
-pub use build::{Build, Built, ImageId, Timed, architecture, build, image_id, remove_image, tag};
+pub use build::{Build, Built, ImageId, architecture, build, image_id, remove_image, tag};
 pub use container::{Machine, MachineOptions};
 pub use context::{Context, Entry, Kind, scan};
 pub use copy::{Contents, Copied, configuration, contents, copy};
@@ -42,6 +45,7 @@ pub use error::DockerError;
 pub use extract::{Extracted, extract};
 pub use fetch::fetch;
 pub use login::{Logins, host};
+pub use packages::{Inventory, Manager, Package, packages};
 pub use push::{Credentials, Progress, push};
 pub use registry::{Registry, RegistryError};
 

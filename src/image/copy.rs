@@ -85,7 +85,9 @@ pub async fn look(source: &Aws, target: &Aws, order: Order<'_>) -> Result<(Image
         bytes: contents.bytes(),
         create_repository: order.create_repository,
     });
-    let plan = ImagePlan { repository: path(to).to_owned(), uri: to.to_owned(), tag: order.tag.to_owned(), build: None, copy, present };
+    let (repository, uri, tag) = (path(to).to_owned(), to.to_owned(), order.tag.to_owned());
+    // Its findings were judged where it was built.
+    let plan = ImagePlan { repository, uri, tag, build: None, copy, present, findings: None, sbom: false };
     Ok((plan, platforms))
 }
 

@@ -6,13 +6,13 @@ use std::path::Path;
 use crate::aws::Aws;
 use crate::docker::{self, Build, Built, Credentials, DockerError, Engine, Logins, Recipe};
 use crate::event::{Events, Outcome, Step};
-use crate::model::{Authority, BuildSecret, Exit, Failure, ImageUri, Mask, SecretFrom, Stage, UnitName};
+use crate::model::{Authority, BuildSecret, BuildStep, Exit, Failure, ImageUri, Made, Mask, SecretFrom, Stage, UnitName};
 
 use super::plan::{BuildPlan, ImagePlan};
-use super::push;
+use super::{findings, push, sbom};
 
 /// Builds the image and pushes it, unless the registry has it; `built` if this run has built it already. `names` are the services that
-/// run it; the first stands for all.
+/// run it; the first stands for all. What is known of what went into it comes with it.
 ///
 /// # Errors
 /// [`Exit::Images`]; nothing live has changed.
@@ -24,34 +24,81 @@ pub async fn image(
     plan: &ImagePlan,
     built: bool,
     events: &Events,
-) -> Result<ImageUri, Failure> {
-    let uri = |digest| ImageUri { repository: plan.uri.clone(), digest };
-    let shown = names.iter().map(|name| name.as_str()).collect::<Vec<_>>().join(", ");
-    let Some((build_plan, engine)) = plan.build.as_ref().zip(engine) else {
-        let step = Step::of(Stage::Images, &shown, "image");
-        let known = async {
-            let digest =
-                plan.present.ok_or_else(|| Failure::new(Exit::Bug, format!("service `{shown}`: no engine was connected for a build")))?;
-            Ok((uri(digest), Outcome::Unchanged, format!("{} is in the registry", plan.tag)))
-        };
-        return events.step(step, known).await;
+) -> Result<(ImageUri, Option<Made>), Failure> {
+    let names: Vec<&str> = names.iter().map(|name| name.as_str()).collect();
+    let shown = names.join(", ");
+    let (uri, mut made) = match plan.build.as_ref().zip(engine) {
+        Some((build_plan, engine)) => {
+            let (uri, made) = fresh(aws, engine, root, &shown, plan, build_plan, built, events).await?;
+            (uri, Some(made))
+        }
+        None => (known(&shown, plan, events).await?, None),
     };
+    if plan.sbom {
+        sbom::write(aws, engine, root, &names, plan, &uri, events).await?;
+    }
+    if let Some(policy) = plan.findings
+        && let Some(found) = findings::judge(aws, &shown, plan, policy, uri.digest, events).await?
+    {
+        made.get_or_insert_default().findings = Some(found);
+    }
+    Ok((uri, made))
+}
+
+/// The registry has it.
+async fn known(shown: &str, plan: &ImagePlan, events: &Events) -> Result<ImageUri, Failure> {
+    let step = Step::of(Stage::Images, shown, "image");
+    let known = async {
+        let digest =
+            plan.present.ok_or_else(|| Failure::new(Exit::Bug, format!("service `{shown}`: no engine was connected for a build")))?;
+        Ok((ImageUri { repository: plan.uri.clone(), digest }, Outcome::Unchanged, format!("{} is in the registry", plan.tag)))
+    };
+    events.step(step, known).await
+}
+
+#[expect(clippy::too_many_arguments, reason = "all of it comes from the plan and the world, and is handed on")]
+async fn fresh(
+    aws: &Aws,
+    engine: &Engine,
+    root: &Path,
+    shown: &str,
+    plan: &ImagePlan,
+    build_plan: &BuildPlan,
+    built: bool,
+    events: &Events,
+) -> Result<(ImageUri, Made), Failure> {
     if build_plan.create_repository {
-        create(aws, &shown, plan, events).await?;
+        create(aws, shown, plan, events).await?;
     }
-    if !built {
-        build(aws, engine, root, &shown, plan, Step::of(Stage::Images, &shown, "build"), events).await?;
-    }
+    let made = if built {
+        made(engine, plan, build_plan, events).await
+    } else {
+        build(aws, engine, root, shown, plan, Step::of(Stage::Images, shown, "build"), events).await?
+    };
     let id = docker::image_id(engine, &format!("{}:{}", plan.uri, plan.tag))
         .await
-        .map_err(|error| failure(&shown, error, &Mask::default(), events))?;
-    let step = Step::of(Stage::Images, &shown, "push");
-    events
-        .step(step.clone(), async {
-            let (digest, sent) = push::push(aws, engine, &shown, plan, &id, &step, events).await?;
-            Ok((uri(digest), Outcome::Done, format!("{} as {}, {sent}", plan.tag, digest.short())))
-        })
-        .await
+        .map_err(|error| failure(shown, error, &Mask::default(), events))?;
+    let step = Step::of(Stage::Images, shown, "push");
+    let digest = events.step(step.clone(), async {
+        let (digest, sent) = push::push(aws, engine, shown, plan, &id, &step, events).await?;
+        Ok((digest, Outcome::Done, format!("{} as {}, {sent}", plan.tag, digest.short())))
+    });
+    Ok((ImageUri { repository: plan.uri.clone(), digest: digest.await? }, made))
+}
+
+/// What the engine says of an image that it has built. It is worth a summary less, not a failure more.
+async fn made(engine: &Engine, plan: &ImagePlan, build: &BuildPlan, events: &Events) -> Made {
+    let bases: Vec<&str> = build.bases.iter().map(|base| base.image.as_str()).collect();
+    let found = docker::anatomy(engine, &format!("{}:{}", plan.uri, plan.tag), &bases).await;
+    let (mut layers, base) = found.unwrap_or_default();
+    for layer in &mut layers {
+        layer.by = events.masked(&layer.by);
+    }
+    let base = base.map(|place| {
+        let base = &build.bases[place];
+        if base.image.contains('@') { base.image.clone() } else { format!("{}@{}", base.image, base.digest) }
+    });
+    Made { base, layers, ..Made::default() }
 }
 
 async fn create(aws: &Aws, name: &str, plan: &ImagePlan, events: &Events) -> Result<(), Failure> {
@@ -81,7 +128,7 @@ pub async fn build(
     plan: &ImagePlan,
     step: Step,
     events: &Events,
-) -> Result<(), Failure> {
+) -> Result<Made, Failure> {
     let failed = |error: DockerError| failure(name, error, &Mask::default(), events);
     let build =
         plan.build.as_ref().ok_or_else(|| Failure::new(Exit::Bug, format!("service `{name}`: nothing says how its image is built")))?;
@@ -127,7 +174,16 @@ pub async fn build(
                     Failure::new(Exit::Images, format!("service `{name}`: the image is for {built_for}, not for {}", build.platform));
                 return Err(failure.hint("use a base image of the right platform, or correct `platform`"));
             }
-            Ok(((), Outcome::Done, summary(context.entries.len(), &built_for, &done)))
+            let mut made = made(engine, plan, build, events).await;
+            for layer in &mut made.layers {
+                layer.by = mask.apply(&layer.by);
+                if !layer.of_base {
+                    on_line(&format!("{:>9}  {}", megabytes(layer.bytes), layer.by));
+                }
+            }
+            let detail = summary(context.entries.len(), &built_for, &done, &made);
+            let steps = done.steps.into_iter().map(|step| BuildStep { name: events.masked(&mask.apply(&step.name)), ..step });
+            Ok((Made { steps: steps.collect(), ..made }, Outcome::Done, detail))
         })
         .await
 }
@@ -167,19 +223,35 @@ fn secrets(root: &Path, name: &str, build: &BuildPlan) -> Result<BTreeMap<String
     Ok(secrets)
 }
 
-/// What a build came to: its files, its steps, how many of them were remembered, and which took longest.
-fn summary(files: usize, platform: &str, built: &Built) -> String {
+/// What a build came to: its files, its steps, how many of them were remembered, which took longest, and how large it is.
+fn summary(files: usize, platform: &str, built: &Built, made: &Made) -> String {
     let mut text = format!("from {files} files for {platform}");
-    if !built.buildkit {
-        return text + " by the classic builder";
+    if let Some(base) = &made.base {
+        text = format!("{text} on {}", base.split('@').next().unwrap_or(base));
     }
-    let cached = built.steps.iter().filter(|step| step.cached).count();
-    text = format!("{text}, {} steps, {cached} cached", built.steps.len());
+    if built.buildkit {
+        let cached = built.steps.iter().filter(|step| step.cached).count();
+        text = format!("{text}, {} steps, {cached} cached", built.steps.len());
+    } else {
+        text += " by the classic builder";
+    }
+    if !made.layers.is_empty() {
+        let bytes = |of_base: bool| made.layers.iter().filter(|layer| layer.of_base || !of_base).map(|layer| layer.bytes).sum::<u64>();
+        let base = if made.base.is_some() { format!(", {} of them the base's", megabytes(bytes(true))) } else { String::new() };
+        text = format!("{text}; {} in {} layers{base}", megabytes(bytes(false)), made.layers.len());
+    }
     let slowest = built.steps.iter().filter(|step| !step.cached && step.seconds >= 1.0).max_by(|a, b| a.seconds.total_cmp(&b.seconds));
     if let Some(step) = slowest {
         text = format!("{text}; longest {:.1} s: {}", step.seconds, step.name);
     }
     text
+}
+
+fn megabytes(bytes: u64) -> String {
+    match bytes {
+        0..1_000_000 => format!("{} kB", bytes.div_ceil(1000)),
+        _ => format!("{}.{} MB", bytes / 1_000_000, bytes / 100_000 % 10),
+    }
 }
 
 /// A build's failure ends with what the failing step has said last.

@@ -2,10 +2,12 @@
 
 pub mod copy;
 pub mod execute;
+mod findings;
 pub mod manifest;
 pub mod observe;
 pub mod plan;
 mod prebuilt;
 mod push;
+mod sbom;
 
 pub use prebuilt::{Prebuilt, look, mismatch};

@@ -4,8 +4,8 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::{BuildImage, Image, Service};
-use crate::model::{BaseImage, BuildSecret, ImageDigest, ImageRef, ImageTag, ImageUri, Refusal, Sha256, UnitName};
+use crate::config::{BuildImage, Image, ImageFindings, Policy, Service};
+use crate::model::{BaseImage, BuildSecret, ImageDigest, ImageRef, ImageTag, ImageUri, Refusal, Severity, Sha256, UnitName};
 
 /// The image of one service.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -23,6 +23,21 @@ pub struct ImagePlan {
     pub copy: Option<CopyPlan>,
     /// What the registry has by this tag; if nothing, it is built and pushed, or copied.
     pub present: Option<ImageDigest>,
+    /// What comes of ECR's scan of it, if anybody asks.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<FindingsPlan>,
+    /// Is a bill of materials written?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub sbom: bool,
+}
+
+/// How findings in an image are judged.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub struct FindingsPlan {
+    /// Does the release end where there are any that count?
+    pub refuse: bool,
+    /// The least severity that counts.
+    pub from: Severity,
 }
 
 /// How an image is copied from one registry to another, as it is.
@@ -154,9 +169,13 @@ pub fn tag(content: &Sha256, floating: &[BaseImage]) -> String {
 
 /// Draws the plan of one image; `None` for one that is pinned, of which there is nothing to plan. `labels` say where it comes from.
 #[must_use]
-pub fn draw(service: &Service, observed: &Observed, labels: &BTreeMap<String, String>) -> Option<ImagePlan> {
+pub fn draw(service: &Service, observed: &Observed, labels: &BTreeMap<String, String>, policy: &Policy) -> Option<ImagePlan> {
+    let findings = (policy.image_findings != ImageFindings::Ignore)
+        .then_some(FindingsPlan { refuse: policy.image_findings == ImageFindings::Refuse, from: policy.findings_from });
     match (&service.image, observed) {
-        (Image::Build(image), Observed::Built(built)) => Some(built_plan(service, image, built, labels)),
+        (Image::Build(image), Observed::Built(built)) => {
+            Some(ImagePlan { findings, sbom: image.sbom, ..built_plan(service, image, built, labels) })
+        }
         (Image::Tag(_), Observed::Tagged { tag, digest }) => Some(ImagePlan {
             repository: tag.repository.split_once('/').map_or(tag.repository.as_str(), |(_, name)| name).to_owned(),
             uri: tag.repository.clone(),
@@ -164,6 +183,8 @@ pub fn draw(service: &Service, observed: &Observed, labels: &BTreeMap<String, St
             build: None,
             copy: None,
             present: Some(*digest),
+            findings,
+            sbom: false,
         }),
         _ => None,
     }
@@ -192,6 +213,8 @@ fn built_plan(service: &Service, image: &BuildImage, built: &Built, labels: &BTr
         build: built.present.is_none().then_some(how),
         copy: None,
         present: built.present,
+        findings: None,
+        sbom: false,
     }
 }
 
@@ -276,16 +299,16 @@ mod tests {
     #[test]
     fn only_what_the_registry_lacks_is_built() {
         let service = service(&serde_json::json!({"repository": "shop/api", "create": true}));
-        let plan = draw(&service, &Observed::Built(Box::new(built())), &BTreeMap::new()).unwrap();
+        let plan = draw(&service, &Observed::Built(Box::new(built())), &BTreeMap::new(), &Policy::default()).unwrap();
         assert_eq!(plan.uri, "1.dkr.ecr.us-east-1.amazonaws.com/shop/api");
         assert!(plan.build.as_ref().unwrap().create_repository && plan.tag.len() == 28);
         let digest: ImageDigest = format!("sha256:{}", "1".repeat(64)).parse().unwrap();
         let there = Built { present: Some(digest), ..built() };
-        let plan = draw(&service, &Observed::Built(Box::new(there)), &BTreeMap::new()).unwrap();
+        let plan = draw(&service, &Observed::Built(Box::new(there)), &BTreeMap::new(), &Policy::default()).unwrap();
         assert!(plan.build.is_none() && matches!(plan.reference(&"api".parse().unwrap()), ImageRef::Known(_)));
         // What became too old is built without the cache that would bring it back as it was.
         let aged = Built { aged: true, newest: Some(digest), ..built() };
-        let plan = draw(&service, &Observed::Built(Box::new(aged)), &BTreeMap::new()).unwrap().build.unwrap();
+        let plan = draw(&service, &Observed::Built(Box::new(aged)), &BTreeMap::new(), &Policy::default()).unwrap().build.unwrap();
         assert!(plan.no_cache && plan.cache_from.is_none());
     }
 

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::config::{Config, Driver, Image, Migration, Service, Site, State, Strategy};
+use crate::config::{Config, Driver, Image, ImageFindings, Migration, Service, Site, State, Strategy};
 use crate::model::Stage;
 
 /// An IAM policy.
@@ -137,7 +137,10 @@ fn images(config: &Config, place: &Place, push: bool, to: &mut Vec<Statement>) {
         })
     };
     let arn = |repository: &str| place.arn("ecr", &format!("repository/{repository}"));
-    let read = ["ecr:DescribeRepositories", "ecr:DescribeImages", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+    let mut read = vec!["ecr:DescribeRepositories", "ecr:DescribeImages", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+    if push && config.policy.image_findings != ImageFindings::Ignore {
+        read.push("ecr:DescribeImageScanFindings");
+    }
     // An image that somebody else has built lies in a repository whose name is in its URI, if it is ECR's at all.
     let elsewhere = config.services.values().filter_map(|service| match &service.image {
         Image::Build(_) => None,

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
 use crate::event::{Outcome, StepRan};
-use crate::model::{CiSystem, Commit, ImageUri, Promoted, ReleaseId, Sha256, Stage, UnitName};
+use crate::model::{CiSystem, Commit, ImageUri, Made, Promoted, ReleaseId, Sha256, Stage, UnitName};
 
 /// The format of both; a reader refuses what it does not know.
 pub(super) const FORMAT: u32 = 1;
@@ -123,6 +123,9 @@ pub struct Record {
     /// What each service's image turned out to be.
     #[serde(default)]
     pub images: BTreeMap<UnitName, ImageUri>,
+    /// What went into the images that were built, and what a scan has found.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub made: BTreeMap<UnitName, Made>,
     /// What each stage came to.
     #[serde(default)]
     pub stages: BTreeMap<Stage, Ran>,
@@ -199,6 +202,7 @@ impl Record {
             intent: None,
             runs: Vec::new(),
             images: BTreeMap::new(),
+            made: BTreeMap::new(),
             stages: BTreeMap::new(),
             steps: Vec::new(),
             before: Live::default(),

@@ -1,5 +1,6 @@
 //! The address of an image in a registry.
 
+use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
@@ -54,6 +55,75 @@ impl fmt::Display for ImageRef {
         match self {
             Self::Known(uri) => uri.fmt(f),
             Self::FromStep(service) => write!(f, "the image of `{service}`, still to be built"),
+        }
+    }
+}
+
+/// What a run has found out of an image that it has built or judged.
+#[derive(Debug, Clone, Default, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct Made {
+    /// The image that it stands on, `NAME@DIGEST`; none for one that begins from nothing.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub base: Option<String>,
+    /// Its layers that hold anything, oldest first, those of the base included.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub layers: Vec<ImageLayer>,
+    /// The steps of its build; none of the classic builder, and of an image that was built with a site.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub steps: Vec<BuildStep>,
+    /// How many findings of each severity ECR's scan has, by ECR's words.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub findings: Option<BTreeMap<String, u32>>,
+}
+
+/// A layer of an image.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct ImageLayer {
+    /// The instruction that made it, shortened.
+    pub by: String,
+    /// Its size before compression.
+    pub bytes: u64,
+    /// Is it the base's?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub of_base: bool,
+}
+
+/// A step of a build.
+#[derive(Debug, Clone, PartialEq, serde::Serialize, serde::Deserialize)]
+pub struct BuildStep {
+    /// As the builder names it: `[2/4] RUN pip install …`.
+    pub name: String,
+    /// How long it took.
+    pub seconds: f64,
+    /// Was it remembered?
+    pub cached: bool,
+}
+
+/// How bad a finding in an image is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize, schemars::JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Severity {
+    /// Low.
+    Low,
+    /// Medium.
+    Medium,
+    /// High.
+    #[default]
+    High,
+    /// Critical.
+    Critical,
+}
+
+impl Severity {
+    /// By ECR's word; none for what it calls informational, undefined or untriaged.
+    #[must_use]
+    pub fn of(word: &str) -> Option<Self> {
+        match word {
+            "LOW" => Some(Self::Low),
+            "MEDIUM" => Some(Self::Medium),
+            "HIGH" => Some(Self::High),
+            "CRITICAL" => Some(Self::Critical),
+            _ => None,
         }
     }
 }

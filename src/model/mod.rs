@@ -18,7 +18,7 @@ pub use build::{Authority, BaseImage, BuildSecret, ImageTag, SecretFrom};
 pub use ci::CiSystem;
 pub use digest::{ImageDigest, Sha256};
 pub use failure::{Exit, Failure, Refusal};
-pub use image::{ImageRef, ImageUri};
+pub use image::{BuildStep, ImageLayer, ImageRef, ImageUri, Made, Severity};
 pub use mask::{Mask, sensitive};
 pub use name::{Glob, Headers, ObjectKey, UnitKind, UnitName};
 pub use release::{Commit, Promoted, ReleaseId, Stage};

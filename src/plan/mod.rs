@@ -141,7 +141,9 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
     let images: BTreeMap<UnitName, ImagePlan> = observed
         .images
         .iter()
-        .filter_map(|(name, found)| Some((name.clone(), image::plan::draw(&config.services[name], found, &observed.labels)?)))
+        .filter_map(|(name, found)| {
+            Some((name.clone(), image::plan::draw(&config.services[name], found, &observed.labels, &config.policy)?))
+        })
         .collect();
     let reference = |name: &UnitName| match (&config.services[name].image, observed.pushed.get(name)) {
         (Image::Prebuilt(uri), _) | (_, Some(uri)) => ImageRef::Known(uri.clone()),

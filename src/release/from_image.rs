@@ -98,7 +98,7 @@ fn holder(config: &Config, from: &FromImage, observed: &plan::Observed) -> Resul
         return Ok(known(uri));
     }
     let found = observed.images.get(&from.service);
-    let plan = found.and_then(|found| Some((found, image::plan::draw(service, found, &observed.labels)?)));
+    let plan = found.and_then(|found| Some((found, image::plan::draw(service, found, &observed.labels, &config.policy)?)));
     let (found, plan) = plan.ok_or_else(|| Failure::new(Exit::Bug, format!("the image of `{}` was not looked at", from.service)))?;
     let holder = match plan.present {
         Some(digest) => Holder::Registry(ImageUri { repository: plan.uri.clone(), digest }),

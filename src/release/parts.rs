@@ -11,7 +11,7 @@ use time::OffsetDateTime;
 
 use crate::event::{Event, Events, StepRan};
 use crate::journal::{Journal, Ran, Record, Run};
-use crate::model::{Exit, Failure, ImageUri, ReleaseId, Sha256, Stage, UnitName};
+use crate::model::{Exit, Failure, ImageUri, Made, ReleaseId, Sha256, Stage, UnitName};
 
 use super::{Released, Request, Stop, commit, preflight, prepare, run, world};
 
@@ -21,6 +21,8 @@ struct Part {
     format: u32,
     run: Run,
     images: BTreeMap<UnitName, ImageUri>,
+    #[serde(default)]
+    made: BTreeMap<UnitName, Made>,
     stages: BTreeMap<Stage, Ran>,
     steps: Vec<StepRan>,
 }
@@ -41,6 +43,7 @@ fn joined(mut record: Record, parts: Vec<Part>) -> Record {
         }
         record.runs.push(part.run);
         record.images.extend(part.images);
+        record.made.extend(part.made);
         record.steps.extend(part.steps);
         for (stage, ran) in part.stages {
             if record.stages.get(&stage).is_none_or(|known| known.ended < ran.ended) {
@@ -110,6 +113,7 @@ pub(super) async fn images(request: &Request, id: &ReleaseId, events: &Events, s
     let mut record = Record {
         runs: vec![run::begins(request, &world, &plan)],
         images: BTreeMap::new(),
+        made: BTreeMap::new(),
         stages: BTreeMap::new(),
         steps: Vec::new(),
         ..record
@@ -123,7 +127,7 @@ pub(super) async fn images(request: &Request, id: &ReleaseId, events: &Events, s
     let saved = match (&world.journal, record.runs.pop()) {
         (Some(journal), Some(run)) => {
             let name = format!("{}-{}-{}", run.started.unix_timestamp_nanos(), std::process::id(), Sha256::of(run.at.as_bytes()));
-            let part = Part { format: 1, run, images: record.images, stages: record.stages, steps: record.steps };
+            let part = Part { format: 1, run, images: record.images, made: record.made, stages: record.stages, steps: record.steps };
             let saved = journal.set_part(id, &name, &part).await;
             saved.map_err(|error| world::unwritable(error, "what this machine has done", Some(Stage::Images)))
         }
@@ -159,6 +163,7 @@ mod tests {
             format: 1,
             run: run(at, second),
             images: BTreeMap::from([(unit.parse().unwrap(), image.clone())]),
+            made: BTreeMap::new(),
             stages: BTreeMap::new(),
             steps: Vec::new(),
         };

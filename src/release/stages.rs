@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 
 use crate::event::Events;
 use crate::journal::{Journal, LiveSite, Published, Record};
-use crate::model::{Exit, Failure, ImageRef, ImageUri, Stage, UnitName};
+use crate::model::{Exit, Failure, ImageRef, ImageUri, Made, Stage, UnitName};
 use crate::plan::Plan;
 use crate::site::plan::{Known, Manifest, SitePlan};
 use crate::{cdn, image, site};
@@ -30,8 +30,10 @@ pub(super) async fn run(
             if plan.stages.contains(&Stage::Publish) { Ok(()) } else { world.save_etags(&record.release).await }
         }
         Stage::Images => {
-            let images = stop.or("the stage `images`", images(world, plan, events)).await?;
-            record.images.extend(images);
+            for (name, uri, made) in stop.or("the stage `images`", images(world, plan, events)).await? {
+                record.made.extend(made.map(|made| (name.clone(), made)));
+                record.images.insert(name, uri);
+            }
             Ok(())
         }
         // An invocation that is dropped has an unknown outcome: this stage is finished, whatever happens.
@@ -56,7 +58,7 @@ async fn assets(world: &World, plan: &Plan, events: &Events) -> Result<Etags, Fa
 }
 
 /// Services that run one image, of one repository and of the same content, have it built and pushed once.
-async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(UnitName, ImageUri)>, Failure> {
+async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(UnitName, ImageUri, Option<Made>)>, Failure> {
     let mut shared: BTreeMap<(&str, &str), Vec<&UnitName>> = BTreeMap::new();
     for (name, image) in &plan.images {
         shared.entry((&image.uri, &image.tag)).or_default().push(name);
@@ -65,11 +67,11 @@ async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(Unit
         let image = &plan.images[names[0]];
         if let (Some(copy), None, Some(source)) = (&image.copy, image.present, &world.source) {
             let uri = image::copy::execute(source, &world.aws, names, image, copy, events).await?;
-            return Ok(names.iter().map(|name| ((*name).clone(), uri.clone())).collect::<Vec<_>>());
+            return Ok(names.iter().map(|name| ((*name).clone(), uri.clone(), None)).collect::<Vec<_>>());
         }
         let built = names.iter().any(|name| world.built.contains(*name));
-        let uri = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, names, image, built, events).await?;
-        Ok(names.iter().map(|name| ((*name).clone(), uri.clone())).collect::<Vec<_>>())
+        let (uri, made) = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, names, image, built, events).await?;
+        Ok(names.iter().map(|name| ((*name).clone(), uri.clone(), made.clone())).collect::<Vec<_>>())
     });
     Ok(first(join_all(all).await)?.into_iter().flatten().collect())
 }

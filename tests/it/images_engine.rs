@@ -114,3 +114,30 @@ async fn a_builder_that_has_built_nothing_yet_takes_layers_from_the_registry() {
     assert!(built.stderr.contains("[1/2] COPY deps /: cached") && built.stderr.contains("2 steps, 1 cached"), "{}", built.stderr);
     assert!(built.stderr.contains("1 of 2 layers sent"), "the other one is there: {}", built.stderr);
 }
+
+/// Podman is a second engine, and no package that every machine has: `cargo test --test it -- --ignored podman`.
+#[tokio::test]
+#[ignore = "needs Podman: apt-get install podman"]
+async fn podmans_socket_builds_and_pushes() {
+    let (_images, mut shop) = shop("images-podman", true).await;
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str| folder.path().join(name).display().to_string();
+    let mut podman = std::process::Command::new("podman");
+    podman.args(["--root", &file("root"), "--runroot", &file("run"), "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
+    let mut service = podman.args(["system", "service", "--time", "0", &format!("unix://{}", file("podman.sock"))]).spawn().unwrap();
+    let started = Instant::now();
+    while !folder.path().join("podman.sock").exists() {
+        assert!(started.elapsed() < Duration::from_secs(20), "Podman does not answer");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    shop.scene.set("DOCKER_HOST", format!("unix://{}", file("podman.sock")));
+    let dockerfile = shell(&shop);
+    shop.scene.write("api/Dockerfile", format!("{dockerfile}RUN echo built > /by\nCOPY app.py /\n"));
+    let built = shop.run(&["stage", "images"]);
+    let again = shop.run(&["stage", "images"]);
+    service.kill().unwrap();
+    service.wait().unwrap();
+    assert_eq!((built.code, again.code), (Some(0), Some(0)), "{}", built.stderr);
+    assert!(built.stderr.contains("without BuildKit") && built.stderr.contains(" by the classic builder"), "{}", built.stderr);
+    assert_eq!(shop.proxy.written(), [""; 0]);
+}

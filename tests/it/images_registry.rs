@@ -177,3 +177,83 @@ async fn a_prebuilt_list_is_held_against_the_architecture_of_its_tasks() {
     assert!(planned.stdout.contains(&format!("→ {cloud}/images-list/api@sha256:")), "{}", planned.stdout);
     assert_eq!(shop.proxy.faults_left(), 0);
 }
+
+/// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImageScanFindings.html>; the local cloud scans nothing.
+fn scanned(status: &str, findings: &[(&str, &str, &str)]) -> Fault {
+    let mut counts = std::collections::BTreeMap::<&str, u32>::new();
+    for (severity, ..) in findings {
+        *counts.entry(severity).or_default() += 1;
+    }
+    let one = |(severity, name, package): &(&str, &str, &str)| {
+        let attributes = serde_json::json!([{"key": "package_version", "value": "1.0"}, {"key": "package_name", "value": package}]);
+        serde_json::json!({"name": name, "severity": severity, "uri": format!("https://security-tracker.debian.org/{name}"), "attributes": attributes})
+    };
+    let all: Vec<_> = findings.iter().map(one).collect();
+    let body = serde_json::json!({
+        "imageScanStatus": {"status": status, "description": ""},
+        "imageScanFindings": {"findings": all, "findingSeverityCounts": counts, "imageScanCompletedAt": 1.0},
+    });
+    Fault::Answer { status: 200, headers: vec![("content-type", "application/x-amz-json-1.1".to_owned())], body: body.to_string() }
+}
+
+const SCAN: &str = "ecr:DescribeImageScanFindings";
+
+#[tokio::test]
+async fn what_went_into_an_image_is_said_recorded_and_written_down() {
+    let (_images, shop) = shop("images-made", true).await;
+    shop.scene.write("api/root/var/lib/dpkg/status", "Package: libc6\nStatus: install ok installed\nVersion: 2.36\n");
+    shop.scene.write("api/root/app/Django-5.0.dist-info/METADATA", "Metadata-Version: 2.1\nName: Django\nVersion: 5.0\n\n");
+    // Of this run alone: a layer that another run has made would be remembered.
+    shop.scene.write("api/root/run", format!("{} {:?}", std::process::id(), std::time::Instant::now()));
+    shop.scene.write("api/Dockerfile", "FROM scratch\nCOPY root /\nCOPY app.py /\n");
+    shop.configure("repository: images-made/api}", "repository: images-made/api, sbom: true}");
+    shop.configure("app: shop\n", "app: shop\npolicy: {image_findings: warn}\n");
+    shop.proxy.fail_next(is(SCAN), 1, scanned("IN_PROGRESS", &[]));
+    shop.proxy.fail_next(is(SCAN), 1, scanned("COMPLETE", &[("LOW", "CVE-1", "zlib"), ("HIGH", "CVE-2", "openssl")]));
+    let built = shop.run(&["stage", "images"]).expect(0);
+    assert_eq!(shop.proxy.faults_left(), 0);
+    for text in
+        ["2 steps, 0 cached; ", " in 2 layers", "COPY root /", "sbom: 2 packages, in .windlass/sbom/api.cdx.json", "scan: 1 high, 1 low"]
+    {
+        assert!(built.stderr.contains(text), "{text:?} is not in {}", built.stderr);
+    }
+    assert!(built.stderr.contains("high CVE-2 in openssl 1.0") && !built.stderr.contains("CVE-1"), "{}", built.stderr);
+    let release = built.stdout.trim_end().rsplit(' ').next().unwrap();
+    let record = shop.state_json(&format!("releases/{release}.json")).await;
+    let made = &record["made"]["api"];
+    assert_eq!(made["findings"], serde_json::json!({"HIGH": 1, "LOW": 1}));
+    assert_eq!(made["layers"][1]["by"], "COPY app.py /", "{made}");
+    assert_eq!(
+        (made["steps"][0]["name"].as_str(), made["steps"][0]["cached"].as_bool()),
+        (Some("[1/2] COPY root /"), Some(false)),
+        "{made}"
+    );
+    let file = shop.scene.project().join(".windlass/sbom/api.cdx.json");
+    let bill: serde_json::Value = serde_json::from_slice(&std::fs::read(&file).unwrap()).unwrap();
+    assert_eq!((bill["bomFormat"].as_str(), bill["components"].as_array().unwrap().len()), (Some("CycloneDX"), 2));
+    assert_eq!(bill["components"][1]["purl"], "pkg:pypi/django@5.0");
+    assert_eq!(
+        format!(
+            "{}@{}",
+            bill["metadata"]["component"]["name"].as_str().unwrap(),
+            bill["metadata"]["component"]["version"].as_str().unwrap()
+        ),
+        record["images"]["api"]
+    );
+
+    // As a gate: what is found ends the release, and so does what nobody can say.
+    shop.configure("image_findings: warn", "image_findings: refuse");
+    shop.scene.write("api/app.py", format!("another {}", std::process::id()));
+    shop.proxy.fail_next(is(SCAN), 1, scanned("COMPLETE", &[("LOW", "CVE-1", "zlib"), ("HIGH", "CVE-2", "openssl")]));
+    let outcome = shop.run(&["stage", "images"]).expect(22);
+    let said = shop.error(&outcome);
+    assert!(said.contains("found 1 high, 1 low") && said.contains("| high CVE-2 in openssl 1.0"), "{said}");
+    shop.proxy.fail_next(is(SCAN), 1, scanned("UNSUPPORTED_IMAGE", &[]));
+    std::fs::remove_file(&file).unwrap();
+    shop.configure("image_findings: refuse", "image_findings: refuse, findings_from: critical");
+    shop.proxy.fail_next(is(SCAN), 1, scanned("COMPLETE", &[("HIGH", "CVE-2", "openssl")]));
+    shop.scene.write("api/app.py", format!("a third {}", std::process::id()));
+    // The one that is not supported is looked at again for a while, right after a push.
+    shop.run(&["stage", "images"]).expect(0);
+    assert!(file.is_file(), "of what was just built");
+}
