@@ -163,3 +163,22 @@ fn a_tag_is_given_once_and_reaches_what_was_live_with_it() {
     let more = draw(&web, &site(), &more, &after(&tagged), Tagging::Unknown).unwrap();
     assert_eq!((more.tag.clone().unwrap().rest, tag(&more, "new.html").as_deref()), (vec!["/new.html".to_owned()], Some("windlass-web")));
 }
+
+#[test]
+fn a_tag_that_only_the_bucket_knows_reaches_nothing() {
+    let web = "web".parse().unwrap();
+    let pages = |body| output(&[("index.html", body), ("about.html", body)]);
+    let drawn = |body, observed: &Observed| draw(&web, &site(), &pages(body), observed, Tagging::On).unwrap();
+    let tagged = drawn("1", &nothing());
+    // Without a state, and where the release that tagged them was killed before it invalidated.
+    let found = Observed { files: tagged.manifest.files.clone(), ..nothing() };
+    assert_eq!(drawn("2", &found).tag, None);
+    // With one that does not know it: an audit has looked at the bucket.
+    let untagged = draw(&web, &site(), &pages("1"), &nothing(), Tagging::Off).unwrap();
+    let audited = Observed { files: tagged.manifest.files.clone(), ..after(&untagged) };
+    assert_eq!(drawn("2", &audited).tag, None);
+    // Somebody else has written one of them since.
+    let mut one = after(&tagged);
+    one.files.get_mut(&"about.html".parse::<ObjectKey>().unwrap()).unwrap().headers.cache_tag = None;
+    assert_eq!(drawn("2", &one).tag.unwrap().rest, ["/about.html"]);
+}

@@ -64,11 +64,14 @@ impl Tags {
     }
 
     /// The tag, if it reaches anything that changes.
+    ///
+    /// A tag in the bucket alone says nothing of the edges: the release that has written it may have been killed before it invalidated what
+    /// they had fetched without. The manifest is written after that.
     pub(super) fn reaching(&self, plan: &SitePlan, observed: &Observed) -> Option<CacheTag> {
         let removed = plan.prune.iter().filter(|prune| prune.why == Why::RemovedPage).map(|prune| &prune.key);
         let changed = plan.publish.iter().map(|write| &write.key).chain(removed);
-        let known =
-            |key: &&ObjectKey| observed.files.get(*key).is_some_and(|live| live.headers.cache_tag.as_deref() == Some(self.name.as_str()));
+        let tagged = |live: Option<&LiveFile>| live.is_some_and(|live| live.headers.cache_tag.as_deref() == Some(self.name.as_str()));
+        let known = |key: &&ObjectKey| tagged(observed.manifest.files.get(*key)) && tagged(observed.files.get(*key));
         let (reached, rest): (Vec<_>, Vec<_>) = changed.partition(known);
         let mut rest: Vec<String> = rest.into_iter().flat_map(urls).collect();
         rest.sort();
