@@ -172,10 +172,24 @@ impl Aws {
         headers: &Headers,
         condition: Condition,
     ) -> Result<String, AwsError> {
+        let length = body.len();
+        self.put_body(bucket, key, (ByteStream::from(body), length), sha256, headers, condition).await
+    }
+
+    /// As [`Aws::put_object`], of a body wherever it lies, with its length.
+    pub(super) async fn put_body(
+        &self,
+        bucket: &str,
+        key: &str,
+        (body, length): (ByteStream, usize),
+        sha256: Sha256,
+        headers: &Headers,
+        condition: Condition,
+    ) -> Result<String, AwsError> {
         let failed = AwsError::of("s3:PutObject", resource(bucket, key));
         // Another configuration for one call costs as much as a small upload itself.
-        let bulk = (body.len() > SMALL).then(|| Builder::new().timeout_config(attempt_timeout(transfer_timeout(body.len()))));
-        let request = self.0.s3.put_object().bucket(bucket).key(key).body(ByteStream::from(body));
+        let bulk = (length > SMALL).then(|| Builder::new().timeout_config(attempt_timeout(transfer_timeout(length))));
+        let request = self.0.s3.put_object().bucket(bucket).key(key).body(body);
         let request = request
             .checksum_sha256(to_checksum(sha256))
             .content_type(&*headers.content_type)
@@ -191,16 +205,6 @@ impl Aws {
         };
         let answer = request.send().await.map_err(failed)?;
         Ok(answer.e_tag.unwrap_or_default())
-    }
-
-    /// Writes a JSON document that no cache may keep, and gives its entity tag. See [`Aws::put_object`].
-    ///
-    /// # Errors
-    /// As [`Aws::put_object`].
-    pub async fn put_json(&self, bucket: &str, key: &str, body: Bytes, condition: Condition) -> Result<String, AwsError> {
-        let headers = Headers::of("application/json", "private, no-store");
-        let sha256 = Sha256::of(&body);
-        self.put_object(bucket, key, body, sha256, &headers, condition).await
     }
 
     /// Copies an object inside S3 under new headers, and gives the copy's entity tag. S3 computes a SHA-256 for the copy, whatever the

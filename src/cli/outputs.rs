@@ -230,7 +230,7 @@ fn write(outputs: &Outputs, verb: &str, ran: &[StepRan], account: &Account, resu
     }
     if let Some(path) = &outputs.report {
         let failure = result.as_ref().err().map(|failure| why(failure, &mask));
-        let (record, plan) = (account.record.as_ref(), account.plan.as_ref());
+        let (record, plan) = (account.record.as_ref(), account.plan.as_deref());
         write(path, report::page(&report::Page { verb, record, plan, steps: ran, failure: failure.as_ref() }))?;
     }
     if let Some(path) = &outputs.export {

@@ -30,11 +30,10 @@ mod stopped;
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::Bytes;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use crate::aws::{Aws, AwsError, Condition};
+use crate::aws::{Aws, AwsError, Condition, Document};
 use crate::model::{Commit, ReleaseId, Sha256, UnitName};
 
 use record::FORMAT;
@@ -333,15 +332,15 @@ impl Journal {
     }
 
     async fn write<T: Serialize>(&self, name: &str, value: &T) -> Result<(), JournalError> {
-        let (key, body) = self.body(name, value)?;
-        self.aws.put_json(&self.bucket, &key, body, Condition::Always).await?;
+        let (key, document) = self.document(name, value)?;
+        self.aws.put_document(&self.bucket, &key, &document, Condition::Always).await?;
         Ok(())
     }
 
-    fn body<T: Serialize>(&self, name: &str, value: &T) -> Result<(String, Bytes), JournalError> {
+    fn document<T: Serialize>(&self, name: &str, value: &T) -> Result<(String, Document), JournalError> {
         let key = self.key(name);
-        match json(value) {
-            Ok(body) => Ok((key, body)),
+        match Document::of(value) {
+            Ok(document) => Ok((key, document)),
             Err(source) => Err(JournalError::Unreadable { key, source }),
         }
     }
@@ -359,19 +358,19 @@ impl Journal {
 
     /// Writes what says what is live, if it is still what was read or written here last.
     async fn write_live<T: Serialize>(&self, name: &str, value: &T) -> Result<(), JournalError> {
-        let (key, body) = self.body(name, value)?;
+        let (key, document) = self.document(name, value)?;
         let seen = self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(name).cloned();
         let condition = match seen {
             None => Condition::Always,
             Some(None) => Condition::IfAbsent,
             Some(Some(etag)) => Condition::IfMatch(etag),
         };
-        match self.aws.put_json(&self.bucket, &key, body.clone(), condition).await {
+        match self.aws.put_document(&self.bucket, &key, &document, condition).await {
             Ok(etag) => self.saw(name, Some(etag)),
             Err(error) if error.is_precondition_failed() || error.is_conflict() => {
                 // The SDK repeats a request whose answer was lost, which then loses against itself.
                 match self.aws.get_object(&self.bucket, &key).await? {
-                    Some(there) if there.body == body => self.saw(name, Some(there.etag)),
+                    Some(there) if document.is(&there.body) => self.saw(name, Some(there.etag)),
                     _ => return Err(JournalError::Moved { key }),
                 }
             }
@@ -394,28 +393,6 @@ fn format_of(body: &[u8]) -> Option<u32> {
     let text = str::from_utf8(body.get(..body.len().min(64))?).ok()?;
     let rest = text.trim_start().strip_prefix('{')?.trim_start().strip_prefix("\"format\"")?.trim_start().strip_prefix(':')?.trim_start();
     rest.split(|c: char| !c.is_ascii_digit()).next()?.parse().ok()
-}
-
-/// A value's JSON. It is measured first: megabytes that grow as they are written leave as many behind that nobody uses again.
-fn json(value: &impl Serialize) -> serde_json::Result<Bytes> {
-    struct Length(usize);
-
-    impl std::io::Write for Length {
-        fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-            self.0 += bytes.len();
-            Ok(bytes.len())
-        }
-
-        fn flush(&mut self) -> std::io::Result<()> {
-            Ok(())
-        }
-    }
-
-    let mut length = Length(0);
-    serde_json::to_writer(&mut length, value)?;
-    let mut body = Vec::with_capacity(length.0);
-    serde_json::to_writer(&mut body, value)?;
-    Ok(body.into())
 }
 
 #[cfg(test)]

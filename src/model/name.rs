@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use super::{Invalid, as_text};
 
@@ -60,17 +61,23 @@ impl fmt::Display for UnitKind {
     }
 }
 
-/// The key of an S3 object: 1 to 1,024 bytes of UTF-8.
+/// The key of an S3 object: 1 to 1,024 bytes of UTF-8. Its clones share the text.
 ///
 /// <https://docs.aws.amazon.com/AmazonS3/latest/userguide/object-keys.html>
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct ObjectKey(String);
+pub struct ObjectKey(Arc<str>);
 
 impl ObjectKey {
     /// The key as text.
     #[must_use]
     pub fn as_str(&self) -> &str {
         &self.0
+    }
+
+    /// The same text, shared.
+    #[must_use]
+    pub fn text(&self) -> Arc<str> {
+        Arc::clone(&self.0)
     }
 
     /// The part after the last `/`.
@@ -91,7 +98,7 @@ impl FromStr for ObjectKey {
 
     fn from_str(text: &str) -> Result<Self, Invalid> {
         match text.len() {
-            1..=1024 => Ok(Self(text.to_owned())),
+            1..=1024 => Ok(Self(text.into())),
             _ => Err(Invalid::new("object key", text, "needs 1 to 1,024 bytes")),
         }
     }

@@ -34,6 +34,7 @@ mod world;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
+use std::sync::Arc;
 
 use tokio::sync::watch;
 
@@ -92,7 +93,7 @@ pub struct Released {
     /// Its id; none if there was nothing to do.
     pub release: Option<ReleaseId>,
     /// What was done.
-    pub plan: Plan,
+    pub plan: Arc<Plan>,
 }
 
 /// Whether somebody wants the run to stop, and by which signal.

@@ -5,6 +5,7 @@
 //! takes the lock, since the keys that it writes could be live by then; its builds are done before.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
@@ -107,6 +108,7 @@ fn journal(request: &Request, aws: &crate::aws::Aws) -> Result<Journal, Failure>
 /// Builds and pushes images of a release, at the same time as others may.
 pub(super) async fn images(request: &Request, id: &ReleaseId, events: &Events, stop: &Stop) -> Result<Released, Failure> {
     let (mut world, plan) = Box::pin(prepare::prepare(request, &[Stage::Images], Some(id), events, stop)).await?;
+    let plan = Arc::new(plan);
     let config = &request.project.config;
     request.witness.planned(config, &plan);
     let (Some(record), false) = (world.record.take(), plan.is_empty()) else { return Ok(Released { release: Some(id.clone()), plan }) };

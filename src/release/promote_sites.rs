@@ -194,7 +194,7 @@ async fn one(source: &Source<'_>, root: &Path, name: &UnitName, write: &Write, p
         let failure = Failure::new(Exit::Build, format!("site `{name}`: fetching `{}` from `{}` failed", write.path, source.environment));
         failure.because(why.to_string()).hint("nothing was changed; run the same command again")
     };
-    let path = root.join(&write.path);
+    let path = root.join(&*write.path);
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(|error| failed(&error))?;
     }

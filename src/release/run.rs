@@ -1,5 +1,6 @@
 //! One run of a release: take the lock, look again, go through the stages, write down what came of it.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use time::OffsetDateTime;
@@ -41,6 +42,7 @@ pub(super) async fn under_lock(
     loop {
         drawings += 1;
         let (mut world, plan) = draw().await?;
+        let plan = Arc::new(plan);
         request.witness.planned(&request.project.config, &plan);
         if plan.is_empty() && !lags(&world, &plan) {
             same::say(&world, &plan, events).await?;
@@ -102,7 +104,7 @@ fn lags(world: &World, plan: &Plan) -> bool {
 pub(super) async fn locked(
     request: &Request,
     world: &mut World,
-    plan: Plan,
+    plan: Arc<Plan>,
     id: ReleaseId,
     lease: Option<Lease>,
     events: &Events,

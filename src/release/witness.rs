@@ -16,7 +16,7 @@ pub struct Witness(Arc<Mutex<Account>>);
 #[derive(Debug, Clone, Default)]
 pub struct Account {
     /// What was to be done, once it was known.
-    pub plan: Option<Plan>,
+    pub plan: Option<Arc<Plan>>,
     /// What was done; none if there was nothing to do, or the run ended before.
     pub record: Option<Record>,
     /// Is a state kept?
@@ -56,11 +56,11 @@ impl Witness {
     }
 
     /// A plan was drawn.
-    pub(super) fn planned(&self, config: &Config, plan: &Plan) {
+    pub(super) fn planned(&self, config: &Config, plan: &Arc<Plan>) {
         let mut account = self.lock();
         account.units = units(config, plan, account.record.as_ref());
         account.kept = config.state != State::None;
-        account.plan = Some(plan.clone());
+        account.plan = Some(Arc::clone(plan));
     }
 
     /// The record has grown.

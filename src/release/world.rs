@@ -12,6 +12,7 @@ use crate::model::{Exit, Failure, ObjectKey, ReleaseId, Stage, UnitName};
 use crate::plan::Plan;
 use crate::probe;
 use crate::service::plan::Base;
+use crate::site::plan::SitePlan;
 
 use super::Request;
 
@@ -100,11 +101,16 @@ impl World {
             Some(journal) if plan.stages.contains(&Stage::Assets) => {
                 let known: Option<Plan> =
                     if goes_on { journal.plan(release).await.map_err(|error| unreadable(error, "plan"))? } else { None };
-                let mut all = plan.clone();
-                for (name, site) in known.into_iter().flat_map(|known| known.sites) {
-                    all.sites.entry(name).or_insert(site);
-                }
-                journal.set_plan(release, &all).await.map_err(|error| unwritable(error, "plan", None))
+                let others: BTreeMap<UnitName, SitePlan> =
+                    known.into_iter().flat_map(|known| known.sites).filter(|(name, _)| !plan.sites.contains_key(name)).collect();
+                let saved = if others.is_empty() {
+                    journal.set_plan(release, plan).await
+                } else {
+                    let mut all = plan.clone();
+                    all.sites.extend(others);
+                    journal.set_plan(release, &all).await
+                };
+                saved.map_err(|error| unwritable(error, "plan", None))
             }
             _ => Ok(()),
         }

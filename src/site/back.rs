@@ -108,12 +108,12 @@ pub fn draw(site: &Site, found: &Found) -> SitePlan {
         if let (Change::Content, Some((sha256, size))) = (change, live.and_then(|live| Some((live.sha256?, live.size)))) {
             plan.keep.push(Kept { key: key.clone(), size, sha256 });
         }
-        let path = key.as_str().strip_prefix(&below).unwrap_or(key.as_str()).to_owned();
-        let class = class(&path, target.fingerprinted.as_ref());
+        let path = key.as_str().strip_prefix(&below).unwrap_or(key.as_str());
+        let class = class(path, target.fingerprinted.as_ref());
         plan.changed_paths.extend(plan::urls(key));
         plan.publish.push(Write {
             key: key.clone(),
-            path,
+            path: path.into(),
             size: file.size,
             sha256,
             headers: file.headers.clone(),
@@ -141,7 +141,7 @@ mod tests {
         let file = |body: &str| LiveFile {
             sha256: Some(Sha256::of(body.as_bytes())),
             size: 1,
-            headers: headers(),
+            headers: headers().into(),
             plain: None,
             etag: Some(body.to_owned()),
         };

@@ -134,7 +134,7 @@ pub async fn publish(
             let done = AtomicU64::new(0);
             for rank in plan.publish.chunk_by(|a, b| a.rank() == b.rank()) {
                 let writes = rank.iter().map(|write| overwritten(aws, journal, root, plan, write, &done, &step, events));
-                let written: Vec<_> = stream::iter(writes).buffer_unordered(AT_ONCE).collect().await;
+                let written = upload::at_pace(writes).await;
                 for result in written {
                     let (key, etag) = result.map_err(|(key, error)| {
                         let done = done.load(Ordering::Relaxed);
@@ -204,7 +204,7 @@ pub async fn prune(aws: &Aws, name: &UnitName, plan: &SitePlan, events: &Events)
             let deleted = rank.into_iter().map(|prune| async move {
                 (prune, aws.delete_object_if(&plan.bucket, prune.key.as_str(), prune.file.etag.as_deref()).await)
             });
-            let deleted: Vec<_> = stream::iter(deleted).buffer_unordered(AT_ONCE).collect().await;
+            let deleted = upload::at_pace(deleted).await;
             for (prune, result) in deleted {
                 match result {
                     Ok(Deleted::Gone | Deleted::Absent) => gone += 1,

@@ -115,7 +115,13 @@ pub async fn live(
         for (key, head) in heads.into_iter().flatten() {
             files.insert(
                 key,
-                LiveFile { sha256: head.sha256, size: head.size, headers: head.headers, plain: None, etag: Some(unquoted(&head.etag)) },
+                LiveFile {
+                    sha256: head.sha256,
+                    size: head.size,
+                    headers: head.headers.into(),
+                    plain: None,
+                    etag: Some(unquoted(&head.etag)),
+                },
             );
         }
     }

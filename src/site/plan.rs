@@ -1,11 +1,12 @@
 //! What has to be written so that a bucket serves what a build wrote, and in which order.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Site, SiteSource};
-use crate::model::{Exit, Failure, Headers, ObjectKey, Refusal, Sha256, UnitName};
+use crate::model::{Exit, Failure, ObjectKey, Refusal, Sha256, SharedHeaders, UnitName};
 
 use super::classify::{Class, Fingerprints, HeaderRule, class, headers};
 use super::compress::Plain;
@@ -118,7 +119,7 @@ pub struct LiveFile {
     /// Bytes.
     pub size: u64,
     /// What it is served with.
-    pub headers: Headers,
+    pub headers: SharedHeaders,
     /// The file as the build wrote it, where another form of it is stored.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub plain: Option<Plain>,
@@ -182,10 +183,15 @@ impl SitePlan {
 /// # Errors
 /// [`Exit::Build`] if it is longer than S3 allows.
 pub fn key(site: &Site, path: &str) -> Result<ObjectKey, Failure> {
-    let key = if site.prefix.is_empty() { path.to_owned() } else { format!("{}/{path}", site.prefix) };
-    key.parse().map_err(|invalid: crate::model::Invalid| {
+    let key = if site.prefix.is_empty() { path.parse() } else { format!("{}/{path}", site.prefix).parse() };
+    key.map_err(|invalid: crate::model::Invalid| {
         Failure::new(Exit::Build, "a file of the build output cannot be uploaded").because(invalid)
     })
+}
+
+/// The path of an output file, whose key is often the same text.
+fn path_of(site: &Site, key: &ObjectKey, path: &str) -> Arc<str> {
+    if site.prefix.is_empty() { key.text() } else { path.into() }
 }
 
 /// Draws the plan of a site.
@@ -241,6 +247,7 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed, 
         }
         let live = observed.files.get(&key);
         headers.cache_tag = tags.of_file(class, live);
+        let headers = SharedHeaders::from(headers);
         let change = match live {
             None => Some(Change::New),
             Some(live) if live.sha256 != Some(sha256) => Some(Change::Content),
@@ -258,7 +265,7 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed, 
             plan.keep.push(Kept { key: key.clone(), size, sha256 });
         }
         let stored = file.stored.as_ref().map(|stored| stored.file.clone());
-        let write = Write { key, path: file.path.clone(), size: bytes, sha256, headers, change, class, stored };
+        let write = Write { path: path_of(site, &key, &file.path), key, size: bytes, sha256, headers, change, class, stored };
         if change == Change::New && class != Class::Entry {
             upload.push(write);
         } else {

@@ -45,15 +45,15 @@ pub fn output(manifest: &Manifest, directory: String) -> Option<Output> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::model::{Headers, Sha256};
+    use crate::model::{Headers, Sha256, SharedHeaders};
     use crate::site::compress::Plain;
     use crate::site::plan::LiveFile;
 
     #[test]
     fn files_are_known_by_their_paths_and_as_they_are_stored() {
-        let headers = |encoding: Option<&str>| Headers {
-            content_encoding: encoding.map(|encoding| encoding.to_owned().into()),
-            ..Headers::of("text/plain", "no-cache")
+        let headers = |encoding: Option<&str>| {
+            let content_encoding = encoding.map(|encoding| encoding.to_owned().into());
+            SharedHeaders::from(Headers { content_encoding, ..Headers::of("text/plain", "no-cache") })
         };
         let file =
             |body: &str| LiveFile { sha256: Some(Sha256::of(body.as_bytes())), size: 1, headers: headers(None), plain: None, etag: None };

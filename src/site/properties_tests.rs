@@ -76,7 +76,7 @@ impl World {
     fn apply(&mut self, plan: &SitePlan, build: &Build) -> Result<(), TestCaseError> {
         for write in plan.upload.iter() {
             prop_assert!(!is_page(&write.key), "a page goes out with the assets: {}", write.path);
-            self.put(write, build[&write.path].clone())?;
+            self.put(write, build[&*write.path].clone())?;
         }
         for kept in &plan.keep {
             let text = self.bucket[&kept.key].clone();
@@ -84,7 +84,7 @@ impl World {
             self.bodies.insert(kept.sha256, text);
         }
         for write in plan.publish.iter().filter(|write| write.change != Change::Headers && plan.known != Known::Kept) {
-            self.bodies.insert(write.sha256, build[&write.path].clone());
+            self.bodies.insert(write.sha256, build[&*write.path].clone());
         }
         for write in plan.publish.iter().filter(|write| write.change != Change::Headers) {
             let text = self.bodies.get(&write.sha256).cloned();

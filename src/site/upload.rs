@@ -6,6 +6,7 @@ use std::cell::Cell;
 use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
+use std::rc::Rc;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -105,18 +106,34 @@ where
 {
     let room_kib = ROOM_KIB / u32::try_from(shares).unwrap_or(ROOM_KIB);
     let room = &Semaphore::new(room_kib as usize);
-    let pace = &Pace::of(shares);
     let all = writes.map(|(at, write)| async move {
         let weight = u32::try_from(write.size / 1024 + 1).unwrap_or(room_kib).min(room_kib);
-        // Neither is ever closed.
-        let _turn = pace.gate.acquire().await;
+        // Never closed.
         let _held = room.acquire_many(weight).await;
-        let begun = Instant::now();
-        let result = work(at, write).await;
-        pace.answered(begun.elapsed());
-        result
+        work(at, write).await
     });
-    stream::iter(all).buffer_unordered(AT_ONCE / shares).try_collect().await
+    stream::iter(paced(all, shares)).buffer_unordered(AT_ONCE / shares).try_collect().await
+}
+
+/// Runs requests that need no memory of their own, many at a time.
+pub(super) async fn at_pace<F: Future>(requests: impl Iterator<Item = F>) -> Vec<F::Output> {
+    stream::iter(paced(requests, 1)).buffer_unordered(AT_ONCE).collect().await
+}
+
+/// Each of them waits for its turn.
+fn paced<F: Future>(requests: impl Iterator<Item = F>, shares: usize) -> impl Iterator<Item = impl Future<Output = F::Output>> {
+    let pace = Rc::new(Pace::of(shares));
+    requests.map(move |request| {
+        let pace = Rc::clone(&pace);
+        async move {
+            // Never closed.
+            let _turn = pace.gate.acquire().await;
+            let begun = Instant::now();
+            let result = request.await;
+            pace.answered(begun.elapsed());
+            result
+        }
+    })
 }
 
 /// How many requests of a share are under way: the more, the longer an answer takes to come.

@@ -7,7 +7,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use crate::model::{Headers, ObjectKey, Sha256};
+use crate::model::{ObjectKey, Sha256, SharedHeaders};
 
 use super::classify::Class;
 
@@ -17,13 +17,14 @@ pub struct Write {
     /// Its key.
     pub key: ObjectKey,
     /// The file, from the output's root.
-    pub path: String,
+    #[serde(with = "text")]
+    pub path: Arc<str>,
     /// Bytes.
     pub size: u64,
     /// Of its content.
     pub sha256: Sha256,
     /// What it is served with.
-    pub headers: Headers,
+    pub headers: SharedHeaders,
     /// What is written.
     pub change: Change,
     /// What a change of it means.
@@ -37,13 +38,13 @@ impl Write {
     /// Where its body lies: from the output's root, or absolute.
     #[must_use]
     pub fn body(&self) -> &Path {
-        self.stored.as_deref().unwrap_or(Path::new(&self.path))
+        self.stored.as_deref().unwrap_or(Path::new(&*self.path))
     }
 
     /// Writes of one rank may happen in any order; none of a higher one before all of a lower one are done.
     #[must_use]
     pub fn rank(&self) -> (Class, bool) {
-        (self.class, self.path == "index.html")
+        (self.class, &*self.path == "index.html")
     }
 }
 
@@ -86,5 +87,20 @@ impl Serialize for Writes {
 impl<'de> Deserialize<'de> for Writes {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         Vec::deserialize(deserializer).map(Self::from)
+    }
+}
+
+/// A shared text as JSON.
+mod text {
+    use std::sync::Arc;
+
+    use serde::{Deserialize as _, Deserializer, Serializer};
+
+    pub(super) fn serialize<S: Serializer>(text: &Arc<str>, to: S) -> Result<S::Ok, S::Error> {
+        to.serialize_str(text)
+    }
+
+    pub(super) fn deserialize<'de, D: Deserializer<'de>>(from: D) -> Result<Arc<str>, D::Error> {
+        String::deserialize(from).map(Arc::from)
     }
 }

@@ -7,7 +7,8 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use rustix::process::Signal;
-use windlass::aws::{Access, Aws, Condition, connect};
+use windlass::aws::{Access, Aws, AwsError, Condition, connect};
+use windlass::model::{Headers, Sha256};
 use windlass::probe;
 
 use super::ministack;
@@ -20,13 +21,18 @@ async fn aws(endpoint_url: String) -> Aws {
     connect(&Access { region: Some("us-east-1".to_owned()), endpoint_url: Some(endpoint_url), keys, ..Access::default() }).await.unwrap()
 }
 
+async fn put(aws: &Aws, bucket: &str, key: &str, body: &'static [u8], condition: Condition) -> Result<String, AwsError> {
+    let headers = Headers::of("application/json", "no-store");
+    aws.put_object(bucket, key, Bytes::from_static(body), Sha256::of(body), &headers, condition).await
+}
+
 #[tokio::test]
 async fn a_proxy_passes_everything_on_and_tells_writes_from_reads() {
     let proxy = Proxy::start(ministack::shared().url());
     let aws = aws(proxy.url()).await;
     aws.caller_identity().await.unwrap();
     Seed::new(&proxy.url()).bucket("support-record").await;
-    aws.put_json("support-record", "a b#c.json", Bytes::from_static(b"{}"), Condition::IfAbsent).await.unwrap();
+    put(&aws, "support-record", "a b#c.json", b"{}", Condition::IfAbsent).await.unwrap();
     assert_eq!(aws.get_object("support-record", "a b#c.json").await.unwrap().unwrap().body, "{}");
     // A HEAD's answer has a length and no body.
     assert_eq!(aws.head_object("support-record", "a b#c.json").await.unwrap().unwrap().size, 2);
@@ -76,7 +82,7 @@ async fn a_fault_happens_as_often_as_it_is_ordered_and_looks_like_the_real_one()
 
     // The SDK rides over a few of them.
     proxy.fail_next(|request| request.operation == "s3:PutObject", 2, Fault::xml(503, "SlowDown", "Please reduce your request rate."));
-    aws.put_json("support-fault", "slow", Bytes::new(), Condition::Always).await.unwrap();
+    put(&aws, "support-fault", "slow", b"", Condition::Always).await.unwrap();
     assert_eq!((proxy.written().len(), proxy.faults_left()), (5, 0));
 
     proxy.fail_next(|request| request.operation == "ecs:DescribeClusters", 1, Fault::json(400, "AccessDeniedException", "no"));
@@ -89,7 +95,7 @@ async fn a_fault_happens_as_often_as_it_is_ordered_and_looks_like_the_real_one()
 
     // The first attempt has written; the second, which the SDK makes by itself, therefore fails.
     proxy.fail_next(|request| request.operation == "s3:PutObject", 1, Fault::LoseAnswer);
-    let lost = aws.put_json("support-fault", "lock", Bytes::from_static(b"mine"), Condition::IfAbsent).await.unwrap_err();
+    let lost = put(&aws, "support-fault", "lock", b"mine", Condition::IfAbsent).await.unwrap_err();
     assert!(lost.is_precondition_failed(), "{lost}");
     assert_eq!(aws.get_object("support-fault", "lock").await.unwrap().unwrap().body, "mine");
 
