@@ -10,9 +10,9 @@ set -euo pipefail
 name=${1:-local/python:3.11-bookworm}
 official=python:3.11-slim-bookworm
 raw=local/python-plain:3.11-bookworm
-suite=bookworm
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
-bundle=/etc/ssl/certs/ca-certificates.crt
+# shellcheck source=docker/debian.sh
+. "$here/debian.sh"
 
 die() { echo "base image: $*" >&2; exit 1; }
 lap() { echo "base image: $1 ($((SECONDS - t0)) s)" >&2; t0=$SECONDS; }
@@ -22,27 +22,16 @@ docker version >/dev/null 2>&1 || die "no Docker engine answers; start one, or s
 work=$(mktemp -d)
 trap 'rm -rf --one-file-system "$work"' EXIT
 
-# The machine's own mirror: it may be the only one that can be reached.
-# shellcheck disable=SC2016
-mirror() {
-  apt-get indextargets --format '$(CODENAME) $(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
-    awk -v suite=$suite '$1 == suite { print $2; exit }'
-}
-
-bootstrap() {
+python() {
   [ "$(id -u)" = 0 ] || die "$official cannot be pulled, and building one with debootstrap needs root"
   command -v debootstrap >/dev/null || die "$official cannot be pulled, and debootstrap is not installed"
   local root=$work/root
-  # The mirror goes last: without one debootstrap takes its own.
-  # shellcheck disable=SC2046
-  debootstrap --variant=minbase --include=ca-certificates,python3,python3-pip,python3-venv \
-    $suite "$root" $(mirror) >"$work/log" 2>&1 || { tail -n 20 "$work/log" >&2; die "debootstrap failed"; }
+  bootstrap "$root" ca-certificates,python3,python3-pip,python3-venv "$work/log" || die "debootstrap failed"
   lap "Debian $suite with Python from packages"
   # As in the official image: `python` is there, and pip may install into the system.
   ln -sf python3 "$root/usr/bin/python"
   rm -f "$root"/usr/lib/python3*/EXTERNALLY-MANAGED
-  rm -rf "$root"/var/cache/apt/* "$root"/var/lib/apt/lists/* "$root"/var/log/* \
-    "$root"/usr/share/{doc,info,locale,man,i18n,zoneinfo/right} "$root"/usr/lib/python3*/test
+  rm -rf "$root"/usr/lib/python3*/test
   tar -C "$root" -c . | docker import --change 'CMD ["python3"]' - "$raw" >/dev/null
   lap "imported as $raw"
 }
@@ -54,7 +43,7 @@ elif timeout 120 docker pull -q "$official" >/dev/null 2>&1; then
   lap "pulled $official"
 else
   lap "$official cannot be pulled"
-  bootstrap
+  python
 fi
 
 # The host's certificates go in, since a machine behind a TLS proxy needs them for `pip install`.

@@ -68,9 +68,35 @@ fn completions_are_a_script_that_bash_accepts() {
     // bash itself completes with it.
     let ask = "source windlass.bash; COMP_WORDS=(windlass rel); COMP_CWORD=1; _windlass windlass rel windlass; echo \"${COMPREPLY[*]}\"";
     assert_eq!(scene.run("bash", &["-c", ask]).expect(0).stdout, "release\n");
-    for shell in ["zsh", "fish"] {
-        assert!(scene.windlass(&["completions", shell]).expect(0).stdout.contains("windlass"));
-    }
+}
+
+/// In a terminal of its own, as people use it: a key completes what was typed, and the line is written down.
+const ASK_ZSH: &str = r#"
+zmodload zsh/zpty
+zpty shell zsh -f -i
+zpty -w shell 'fpath=($PWD $fpath); autoload -Uz compinit; compinit -u -D'
+zpty -w shell 'ask() { zle complete-word; print -r -- $BUFFER > completed; exit }; zle -N ask; bindkey "^I" ask'
+zpty -w -n shell $'windlass rollb\t'
+while zpty -r shell; do :; done > said
+"#;
+
+#[test]
+fn zsh_completes_with_its_script() {
+    let scene = scene();
+    scene.write("_windlass", scene.windlass(&["completions", "zsh"]).expect(0).stdout);
+    scene.write("ask.zsh", ASK_ZSH);
+    scene.run("zsh", &["-f", "ask.zsh"]).expect(0);
+    assert_eq!(std::fs::read_to_string(scene.project().join("completed")).unwrap(), "windlass rollback \n");
+}
+
+#[test]
+fn fish_completes_with_its_script() {
+    let scene = scene();
+    scene.write("windlass.fish", scene.windlass(&["completions", "fish"]).expect(0).stdout);
+    let ask = r#"source windlass.fish; complete -C "windlass rollb"; complete -C "windlass rollback --pl""#;
+    let said = scene.run("fish", &["--no-config", "-c", ask]).expect(0).stdout;
+    let words: Vec<&str> = said.lines().filter_map(|line| line.split('\t').next()).collect();
+    assert_eq!(words, ["rollback", "--plan"]);
 }
 
 #[test]

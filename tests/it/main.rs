@@ -21,6 +21,8 @@ mod cli;
 #[cfg(test)]
 mod django;
 #[cfg(test)]
+mod docker_image;
+#[cfg(test)]
 mod docs;
 #[cfg(test)]
 mod engine;
