@@ -45,7 +45,7 @@ mod secretsmanager;
 mod ssm;
 mod sts;
 
-use std::sync::Arc;
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
@@ -121,48 +121,61 @@ pub struct Access {
 #[derive(Clone)]
 pub struct Aws(Arc<Clients>);
 
-/// A service's client behind the fence.
-macro_rules! fenced {
-    ($sdk:ident, $config:expr, $fence:expr) => {
-        $sdk::Client::from_conf($sdk::config::Builder::from(&$config).interceptor($fence.clone()).build())
-    };
+/// A client that is made when it is first asked: to make one compiles all that its service knows of regions and addresses.
+type Lazy<T> = LazyLock<T, Box<dyn FnOnce() -> T + Send>>;
+
+fn lazy<T>(make: impl FnOnce() -> T + Send + 'static) -> Lazy<T> {
+    LazyLock::new(Box::new(make))
+}
+
+/// A service's client, behind the fence where there is one.
+macro_rules! client {
+    ($sdk:ident, $config:expr) => {{
+        let config = $config.clone();
+        lazy(move || $sdk::Client::new(&config))
+    }};
+    ($sdk:ident, $config:expr, $fence:expr) => {{
+        let (config, fence) = ($config.clone(), $fence.clone());
+        lazy(move || $sdk::Client::from_conf($sdk::config::Builder::from(&config).interceptor(fence).build()))
+    }};
 }
 
 struct Clients {
     config: SdkConfig,
     region: String,
     fence: Fence,
-    cloudfront: aws_sdk_cloudfront::Client,
-    ecr: aws_sdk_ecr::Client,
-    ecs: aws_sdk_ecs::Client,
-    elb: aws_sdk_elasticloadbalancingv2::Client,
-    lambda: aws_sdk_lambda::Client,
-    logs: aws_sdk_cloudwatchlogs::Client,
-    s3: aws_sdk_s3::Client,
+    cloudfront: Lazy<aws_sdk_cloudfront::Client>,
+    ecr: Lazy<aws_sdk_ecr::Client>,
+    ecs: Lazy<aws_sdk_ecs::Client>,
+    elb: Lazy<aws_sdk_elasticloadbalancingv2::Client>,
+    lambda: Lazy<aws_sdk_lambda::Client>,
+    logs: Lazy<aws_sdk_cloudwatchlogs::Client>,
+    s3: Lazy<aws_sdk_s3::Client>,
     /// For what the fence itself stands on.
-    lock_s3: aws_sdk_s3::Client,
-    secretsmanager: aws_sdk_secretsmanager::Client,
-    ssm: aws_sdk_ssm::Client,
-    sts: aws_sdk_sts::Client,
+    lock_s3: Lazy<aws_sdk_s3::Client>,
+    secretsmanager: Lazy<aws_sdk_secretsmanager::Client>,
+    ssm: Lazy<aws_sdk_ssm::Client>,
+    sts: Lazy<aws_sdk_sts::Client>,
 }
 
 impl Aws {
     fn new(config: SdkConfig, region: String, fence: Fence) -> Self {
         // Bucket names in front of a host that is not AWS's (`shop-web.127.0.0.1`) do not resolve.
         let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
+        let (fenced_s3, s3) = (s3.clone().interceptor(fence.clone()), s3);
         Self(Arc::new(Clients {
-            cloudfront: fenced!(aws_sdk_cloudfront, config, fence),
-            ecr: fenced!(aws_sdk_ecr, config, fence),
-            ecs: fenced!(aws_sdk_ecs, config, fence),
-            elb: aws_sdk_elasticloadbalancingv2::Client::new(&config),
-            lambda: fenced!(aws_sdk_lambda, config, fence),
-            logs: fenced!(aws_sdk_cloudwatchlogs, config, fence),
-            lock_s3: aws_sdk_s3::Client::from_conf(s3.clone().build()),
-            s3: aws_sdk_s3::Client::from_conf(s3.interceptor(fence.clone()).build()),
+            cloudfront: client!(aws_sdk_cloudfront, config, fence),
+            ecr: client!(aws_sdk_ecr, config, fence),
+            ecs: client!(aws_sdk_ecs, config, fence),
+            elb: client!(aws_sdk_elasticloadbalancingv2, config),
+            lambda: client!(aws_sdk_lambda, config, fence),
+            logs: client!(aws_sdk_cloudwatchlogs, config, fence),
+            lock_s3: lazy(move || aws_sdk_s3::Client::from_conf(s3.build())),
+            s3: lazy(move || aws_sdk_s3::Client::from_conf(fenced_s3.build())),
             fence,
-            secretsmanager: aws_sdk_secretsmanager::Client::new(&config),
-            ssm: aws_sdk_ssm::Client::new(&config),
-            sts: aws_sdk_sts::Client::new(&config),
+            secretsmanager: client!(aws_sdk_secretsmanager, config),
+            ssm: client!(aws_sdk_ssm, config),
+            sts: client!(aws_sdk_sts, config),
             region,
             config,
         }))

@@ -7,7 +7,7 @@
 mod html;
 
 use std::fmt;
-use std::sync::Once;
+use std::sync::{Arc, Once, OnceLock};
 use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
@@ -87,7 +87,8 @@ impl std::error::Error for ProbeError {}
 /// Asks for pages; cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Client {
-    http: reqwest::Client,
+    /// Made when it is first needed: it reads all that the machine trusts.
+    http: Arc<OnceLock<reqwest::Client>>,
     via: Option<Url>,
 }
 
@@ -97,30 +98,32 @@ pub struct Client {
 /// names do not resolve (an address, or `localhost`, is asked directly). The scheme that it is meant for goes along as `X-Forwarded-Proto`, as from a proxy that ends TLS.
 ///
 /// # Errors
-/// `via` is no URL; TLS cannot be set up.
+/// `via` is no URL.
 pub fn client(via: Option<&str>) -> Result<Client, ProbeError> {
     static RING: Once = Once::new();
     // The only provider in this build; someone else's being first is just as well.
     RING.call_once(|| drop(rustls::crypto::ring::default_provider().install_default()));
 
-    let via = via.map(parse).transpose()?;
-    let builder =
-        reqwest::Client::builder().user_agent(concat!("windlass/", env!("CARGO_PKG_VERSION"))).redirect(Policy::none()).timeout(TIMEOUT);
-    // What listens on this machine is not behind the company's proxy.
-    let builder = if via.is_some() { builder.no_proxy() } else { builder };
-    let http = builder.build().map_err(|error| ProbeError {
-        url: via.as_ref().map(ToString::to_string).unwrap_or_default(),
-        kind: ProbeErrorKind::Unreachable,
-        message: text_of(&error),
-    })?;
-    Ok(Client { http, via })
+    Ok(Client { http: Arc::default(), via: via.map(parse).transpose()? })
 }
 
 impl Client {
+    fn http(&self, url: &Url) -> Result<&reqwest::Client, ProbeError> {
+        if let Some(http) = self.http.get() {
+            return Ok(http);
+        }
+        let agent = concat!("windlass/", env!("CARGO_PKG_VERSION"));
+        let builder = reqwest::Client::builder().user_agent(agent).redirect(Policy::none()).timeout(TIMEOUT);
+        // What listens on this machine is not behind the company's proxy.
+        let builder = if self.via.is_some() { builder.no_proxy() } else { builder };
+        let http = builder.build().map_err(|error| failure(url, &error))?;
+        Ok(self.http.get_or_init(|| http))
+    }
+
     /// Asks for `url` and follows up to five redirects on the same host, all within 10 s. Any status is an answer.
     ///
     /// # Errors
-    /// The address is none; no connection; no complete answer in time; redirects without end.
+    /// The address is none; TLS cannot be set up; no connection; no complete answer in time; redirects without end.
     pub async fn get(&self, url: &str) -> Result<Page, ProbeError> {
         let asked = parse(url)?;
         match tokio::time::timeout(TIMEOUT, self.follow(asked)).await {
@@ -135,8 +138,9 @@ impl Client {
 
     async fn follow(&self, asked: Url) -> Result<Page, ProbeError> {
         let mut url = asked.clone();
+        let http = self.http(&url)?;
         for _ in 0..=REDIRECTS {
-            let answer = self.ask(&url).await.map_err(|error| failure(&url, &error))?;
+            let answer = self.ask(http, &url).await.map_err(|error| failure(&url, &error))?;
             match redirect(&url, &answer) {
                 Some(next) if next.host_str() == url.host_str() => url = next,
                 _ => return page(url, answer).await,
@@ -149,8 +153,8 @@ impl Client {
         })
     }
 
-    async fn ask(&self, url: &Url) -> reqwest::Result<Response> {
-        let Some(via) = self.via.as_ref().filter(|_| !is_here(url)) else { return self.http.get(url.clone()).send().await };
+    async fn ask(&self, http: &reqwest::Client, url: &Url) -> reqwest::Result<Response> {
+        let Some(via) = self.via.as_ref().filter(|_| !is_here(url)) else { return http.get(url.clone()).send().await };
         let mut there = via.clone();
         there.set_path(url.path());
         there.set_query(url.query());
@@ -158,7 +162,7 @@ impl Client {
             (host, Some(port)) => format!("{host}:{port}"),
             (host, None) => host.to_owned(),
         };
-        self.http.get(there).header(HOST, host).header("x-forwarded-proto", url.scheme()).send().await
+        http.get(there).header(HOST, host).header("x-forwarded-proto", url.scheme()).send().await
     }
 }
 

@@ -133,8 +133,8 @@ pub async fn publish(
             let total = plan.publish.len() as u64;
             let done = AtomicU64::new(0);
             for rank in plan.publish.chunk_by(|a, b| a.rank() == b.rank()) {
-                let writes = rank.iter().map(|write| overwritten(aws, journal, root, plan, write, &done, &step, events));
-                let written = upload::at_pace(writes).await;
+                let (done, step) = (&done, &step);
+                let written = upload::at_pace(rank.iter(), |write| overwritten(aws, journal, root, plan, write, done, step, events)).await;
                 for result in written {
                     let (key, etag) = result.map_err(|(key, error)| {
                         let done = done.load(Ordering::Relaxed);
@@ -201,10 +201,10 @@ pub async fn prune(aws: &Aws, name: &UnitName, plan: &SitePlan, events: &Events)
                 left.extend(rank.into_iter().map(|prune| (prune.key.clone(), prune.file.clone())));
                 continue;
             }
-            let deleted = rank.into_iter().map(|prune| async move {
+            let deleted = upload::at_pace(rank.into_iter(), |prune| async move {
                 (prune, aws.delete_object_if(&plan.bucket, prune.key.as_str(), prune.file.etag.as_deref()).await)
             });
-            let deleted = upload::at_pace(deleted).await;
+            let deleted = deleted.await;
             for (prune, result) in deleted {
                 match result {
                     Ok(Deleted::Gone | Deleted::Absent) => gone += 1,

@@ -106,30 +106,34 @@ where
 {
     let room_kib = ROOM_KIB / u32::try_from(shares).unwrap_or(ROOM_KIB);
     let room = &Semaphore::new(room_kib as usize);
-    let all = writes.map(|(at, write)| async move {
+    let all = paced(writes, shares, move |(at, write)| async move {
         let weight = u32::try_from(write.size / 1024 + 1).unwrap_or(room_kib).min(room_kib);
         // Never closed.
         let _held = room.acquire_many(weight).await;
         work(at, write).await
     });
-    stream::iter(paced(all, shares)).buffer_unordered(AT_ONCE / shares).try_collect().await
+    stream::iter(all).buffer_unordered(AT_ONCE / shares).try_collect().await
 }
 
 /// Runs requests that need no memory of their own, many at a time.
-pub(super) async fn at_pace<F: Future>(requests: impl Iterator<Item = F>) -> Vec<F::Output> {
-    stream::iter(paced(requests, 1)).buffer_unordered(AT_ONCE).collect().await
+pub(super) async fn at_pace<I, F: Future>(of: impl Iterator<Item = I>, request: impl Fn(I) -> F + Copy) -> Vec<F::Output> {
+    stream::iter(paced(of, 1, request)).buffer_unordered(AT_ONCE).collect().await
 }
 
-/// Each of them waits for its turn.
-fn paced<F: Future>(requests: impl Iterator<Item = F>, shares: usize) -> impl Iterator<Item = impl Future<Output = F::Output>> {
+/// Each request waits for its turn, and takes memory only then: a future of the SDK's is tens of KiB.
+fn paced<I, F: Future>(
+    of: impl Iterator<Item = I>,
+    shares: usize,
+    request: impl Fn(I) -> F + Copy,
+) -> impl Iterator<Item = impl Future<Output = F::Output>> {
     let pace = Rc::new(Pace::of(shares));
-    requests.map(move |request| {
+    of.map(move |one| {
         let pace = Rc::clone(&pace);
         async move {
             // Never closed.
             let _turn = pace.gate.acquire().await;
             let begun = Instant::now();
-            let result = request.await;
+            let result = Box::pin(request(one)).await;
             pace.answered(begun.elapsed());
             result
         }
