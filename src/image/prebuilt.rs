@@ -1,5 +1,7 @@
 //! Images that someone else has built: are they there, as what, and for which platforms?
 
+use std::time::Duration;
+
 use crate::aws::Aws;
 use crate::config::Image;
 use crate::docker::{self, Engine, Logins};
@@ -7,6 +9,9 @@ use crate::model::{Exit, Failure, ImageDigest, Refusal, UnitName};
 use crate::probe;
 
 use super::manifest;
+
+/// How long a registry may take to say for which platforms an image is whose digest is known.
+const ADVICE: Duration = Duration::from_secs(1);
 
 /// An image that is there.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -86,7 +91,12 @@ async fn elsewhere(shown: &str, repository: &str, pinned: Option<ImageDigest>) -
         let login = Logins::of_this_user().of_image(repository).await.map_err(|error| Some(error.to_string()))?;
         docker::ask_registry(&engine, shown, login).await
     };
-    match (asked.await, pinned) {
+    // What is pinned by its digest runs as it is: its platforms are worth a question, and no wait for a registry that is out of reach.
+    let answer = match pinned {
+        Some(_) => tokio::time::timeout(ADVICE, asked).await.unwrap_or_else(|_| Err(Some("the registry is slow to answer".to_owned()))),
+        None => asked.await,
+    };
+    match (answer, pinned) {
         (Ok((digest, platforms)), _) => Ok(Prebuilt { digest, platforms }),
         (Err(Some(_)), Some(digest)) => Ok(Prebuilt { digest, platforms: Vec::new() }),
         (Err(why), _) => Err(why),
