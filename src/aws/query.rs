@@ -36,6 +36,7 @@ pub(super) enum Service {
     ElastiCache,
     Events,
     Rds,
+    Scheduler,
 }
 
 impl Service {
@@ -51,6 +52,7 @@ impl Service {
             Self::ElastiCache => "elasticache",
             Self::Events => "events",
             Self::Rds => "rds",
+            Self::Scheduler => "scheduler",
         }
     }
 
@@ -64,6 +66,8 @@ impl Service {
             Self::ElastiCache => "2015-02-02",
             Self::Events => "AWSEvents",
             Self::Rds => "2014-10-31",
+            // It has paths, and no targets.
+            Self::Scheduler => "2021-06-30",
         }
     }
 
@@ -90,7 +94,7 @@ impl Aws {
         let pairs = [("Action", action), ("Version", service.version())];
         let body: Vec<String> = pairs.iter().chain(parameters).map(|(key, value)| format!("{}={}", encoded(key), encoded(value))).collect();
         let headers = vec![("content-type", "application/x-www-form-urlencoded".to_owned())];
-        let bytes = self.carry(service, operation, &resource, headers, body.join("&")).await?;
+        let bytes = self.carry(service, operation, &resource, headers, body.join("&"), None).await?;
         let root =
             query_xml::read(&bytes).map_err(|error| AwsError::unexpected(operation, resource, format!("the answer is no XML: {error}")))?;
         let result = format!("{action}Result");
@@ -137,7 +141,25 @@ impl Aws {
         let target = format!("{}.{}", service.version(), action(operation));
         let content = if service == Service::CloudWatch { "application/x-amz-json-1.0" } else { "application/x-amz-json-1.1" };
         let headers = vec![("content-type", content.to_owned()), ("x-amz-target", target)];
-        let bytes = self.carry(service, operation, &resource, headers, body.to_string()).await?;
+        let bytes = self.carry(service, operation, &resource, headers, body.to_string(), None).await?;
+        serde_json::from_slice(&bytes).map_err(|error| AwsError::unexpected(operation, resource, format!("the answer is no JSON: {error}")))
+    }
+
+    /// Asks a service of the REST protocol, whose actions are methods and paths. A `null` body is none.
+    ///
+    /// <https://smithy.io/2.0/aws/protocols/aws-restjson1-protocol.html>
+    pub(super) async fn rest(
+        &self,
+        service: Service,
+        operation: &'static str,
+        resource: &str,
+        method: &'static str,
+        path: &str,
+        body: &Value,
+    ) -> Result<Value, AwsError> {
+        let text = if body.is_null() { String::new() } else { body.to_string() };
+        let headers = vec![("content-type", "application/json".to_owned())];
+        let bytes = self.carry(service, operation, resource, headers, text, Some((method, path))).await?;
         serde_json::from_slice(&bytes).map_err(|error| AwsError::unexpected(operation, resource, format!("the answer is no JSON: {error}")))
     }
 
@@ -148,13 +170,21 @@ impl Aws {
         resource: &str,
         headers: Vec<(&'static str, String)>,
         body: String,
+        place: Option<(&'static str, &str)>,
     ) -> Result<Bytes, AwsError> {
         let fence = (!super::fence::reads(action(operation))).then(|| self.0.fence.clone());
         let answer = Arc::default();
         let carried = Carried { name: service.host(), fence, answer: Reader(Arc::clone(&answer)) };
         let url = self.endpoint_url().map_or_else(|| service.url(self.region(), self.0.config.use_fips() == Some(true)), str::to_owned);
         let call = self.0.elb.describe_account_limits().customize();
+        let place = place.map(|(method, path)| (method, format!("{}{path}", url.trim_end_matches('/'))));
         let call = call.config_override(Builder::new().endpoint_url(url)).interceptor(carried).mutate_request(move |request| {
+            if let Some((method, uri)) = &place
+                && request.set_method(method).is_ok()
+            {
+                // An address that is none fails with the sending.
+                let _ = request.set_uri(uri.as_str());
+            }
             for (name, value) in &headers {
                 request.headers_mut().insert(*name, value.clone());
             }
@@ -172,7 +202,7 @@ fn action(operation: &'static str) -> &'static str {
 }
 
 /// As forms want it: all but letters, digits and `-_.~` as `%XX`.
-fn encoded(text: &str) -> String {
+pub(super) fn encoded(text: &str) -> String {
     let mut encoded = String::with_capacity(text.len());
     for byte in text.bytes() {
         if byte.is_ascii_alphanumeric() || b"-_.~".contains(&byte) {

@@ -108,7 +108,7 @@ fn variables(node: Node, given: &Given) -> Result<Node, Problem> {
     Ok(Node { place, value })
 }
 
-fn expand(text: &str, place: Place, given: &Given) -> Result<String, Problem> {
+pub(super) fn expand(text: &str, place: Place, given: &Given) -> Result<String, Problem> {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;
     while let Some(at) = rest.find("${") {

@@ -4,6 +4,7 @@
 
 mod check;
 mod check_migration;
+mod definition;
 mod image;
 mod layers;
 mod migration;
@@ -20,7 +21,7 @@ pub use image::{BuildImage, Image, ImageFindings};
 pub use migration::{Driver, Framework, Handler, Migration, Strategy, Words};
 pub use types::{
     Config, Environment, FromImage, HeaderRule, Keep, OnFailedMigration, OnFailure, OnTimeout, Policy, Precompress, RiskyMigrations,
-    RollbackPastMigrations, Service, Site, SiteSource, SourceMaps, schema,
+    RollbackPastMigrations, ScheduledTasks, Service, Site, SiteSource, SourceMaps, schema,
 };
 pub use words::{Bucket, Duration, Platform, State};
 
@@ -60,6 +61,9 @@ pub fn load(given: &Given) -> Result<Project, Failure> {
     let mut config = parse(&text, given).map_err(|problem| problem.at(&path, &text))?;
     config.registry = config.registry.or_else(|| given.registry.clone());
     let root = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    for (name, service) in &mut config.services {
+        definition::read(root, name, service, given)?;
+    }
     Ok(Project { root: root.to_owned(), config })
 }
 

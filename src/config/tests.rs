@@ -48,7 +48,7 @@ fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
         refused(&text),
         "the configuration `windlass.yml:11:5` was refused\n\
          unknown key `contaner`; did you mean `container`?\n       contaner: web\n       ^\n\
-         the keys that may stand here: path, image, cluster, service, container, env, health, health_holds, after, timeout, \
+         the keys that may stand here: path, image, cluster, service, container, task_definition, scheduled_tasks, env, health, health_holds, after, timeout, \
          crashes"
     );
     assert!(refused(&format!("{SHOP}bucket: x\n")).contains("windlass.yml:15:1"));

@@ -220,6 +220,16 @@ pub struct Service {
     pub service: String,
     /// The container that runs the image.
     pub container: String,
+    /// A file that the next revision is rendered from, from the file's own directory: what `RegisterTaskDefinition` takes, as JSON, with
+    /// `${VAR}` in its texts. Without it the revision that runs is cloned. Image and `env` are put in either way.
+    #[serde(default)]
+    pub task_definition: Option<String>,
+    /// What that file holds.
+    #[serde(skip)]
+    pub definition: Option<serde_json::Value>,
+    /// What becomes of rules and schedules of `EventBridge` that start tasks of the service's task definition.
+    #[serde(default)]
+    pub scheduled_tasks: ScheduledTasks,
     /// Plain variables that are set in the container; whatever else the task definition says stays.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
@@ -261,8 +271,8 @@ pub struct Policy {
     /// So many services roll at once; all others wait.
     #[schemars(range(min = 1))]
     pub services_at_once: Option<u32>,
-    /// So many revisions of a service's task definition stay registered; all if absent. One that serves, that a task runs or that the
-    /// last release's record names always stays.
+    /// So many revisions of a service's task definition stay registered; all if absent. One that serves, that a task runs, that a rule or a
+    /// schedule starts where they follow, or that a record of a release names always stays.
     #[schemars(range(min = 1))]
     pub keep_revisions: Option<u32>,
 }
@@ -277,6 +287,17 @@ pub enum OnFailedMigration {
     Start,
     /// They stay stopped.
     Leave,
+}
+
+/// What becomes of scheduled tasks when their service rolls.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, JsonSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum ScheduledTasks {
+    /// They start the revision that they name.
+    #[default]
+    Leave,
+    /// They start the revision that the service runs, and go back with it.
+    Follow,
 }
 
 /// What happens to a rollout that has run out of time.

@@ -63,6 +63,9 @@ pub enum Event {
         step: Step,
         /// The line without its end.
         line: String,
+        /// It is kept, and not shown to those who read along: there are others that say enough.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        aside: bool,
     },
     /// How far a step is. May be dropped on the way.
     Progress {
@@ -239,11 +242,21 @@ impl Events {
             let rest = text.split_off(self.mask.cut(&text));
             lock(&self.held).insert(step.clone(), rest);
         }
-        self.said(step, &text);
+        self.said(step, &text, false);
+    }
+
+    /// As [`Events::output`], for lines that a record, a report and whoever reads JSON are to have, and a terminal is not.
+    pub fn output_aside(&self, step: &Step, line: &str) {
+        self.said(step, line, true);
+    }
+
+    /// Sends a line about a step's output that is no part of it.
+    pub fn remark(&self, step: &Step, line: impl Into<String>) {
+        self.send(Event::Output { step: step.clone(), line: line.into(), aside: false });
     }
 
     /// Sends a line, and keeps it for as long as the step may still fail.
-    fn said(&self, step: &Step, text: &str) {
+    fn said(&self, step: &Step, text: &str, aside: bool) {
         let line = self.mask.apply(text);
         let mut tails = lock(&self.tails);
         let tail = tails.entry(step.clone()).or_default();
@@ -252,7 +265,7 @@ impl Events {
         }
         tail.push_back(line.chars().take(TAIL.1).collect());
         drop(tails);
-        self.send(Event::Output { step: step.clone(), line });
+        self.send(Event::Output { step: step.clone(), line, aside });
     }
 
     /// A failure as it may be kept.
@@ -301,7 +314,7 @@ impl Events {
         let result = work.await;
         let held = lock(&self.held).remove(&step);
         if let Some(rest) = held {
-            self.said(&step, &rest);
+            self.said(&step, &rest, false);
         }
         let tail = lock(&self.tails).remove(&step).unwrap_or_default();
         let (outcome, detail) = match &result {

@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::config::{Config, Driver, Image, ImageFindings, Migration, Service, Site, State, Strategy};
+use crate::config::{Config, Driver, Image, ImageFindings, Migration, ScheduledTasks, Service, Site, State, Strategy};
 use crate::model::Stage;
 
 /// An IAM policy.
@@ -274,6 +274,17 @@ fn services(config: &Config, place: &Place, to: &mut Vec<Statement>) {
     ];
     to.push(allow("LoadBalancers", &balancer, ["*".to_owned()]));
     to.push(allow("Logs", &["logs:GetLogEvents"], [place.arn("logs", "log-group:*:log-stream:*")]));
+    if each().any(|service| service.scheduled_tasks == ScheduledTasks::Follow) {
+        // Which rules and schedules start a service's tasks is asked of EventBridge; these lists know no resources.
+        to.push(allow("ListScheduledTasks", &["events:ListRuleNamesByTarget", "scheduler:ListSchedules"], ["*".to_owned()]));
+        let rules = ["events:ListTargetsByRule", "events:PutTargets"];
+        to.push(allow("Rules", &rules, [place.arn("events", "rule/*")]));
+        to.push(allow("Schedules", &["scheduler:GetSchedule", "scheduler:UpdateSchedule"], [place.arn("scheduler", "schedule/*")]));
+        let condition =
+            serde_json::json!({ "StringEquals": { "iam:PassedToService": ["events.amazonaws.com", "scheduler.amazonaws.com"] } });
+        let passed = format!("arn:aws:iam::{}:role/*", place.account);
+        to.push(Statement { condition: Some(condition), ..allow("PassScheduledRoles", &["iam:PassRole"], [passed]) });
+    }
 }
 
 /// Revisions of task definitions are cloned from what a service runs: their family and roles are not in the configuration.

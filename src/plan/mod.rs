@@ -14,7 +14,7 @@ use crate::config::{Config, Image, OnFailedMigration, OnFailure, OnTimeout, Site
 use crate::image::plan::ImagePlan;
 use crate::migration::plan::{MigrationPlan, Runs, Stops};
 use crate::model::{Commit, Failure, ImageRef, ImageUri, Promoted, ReleaseId, Stage, UnitName};
-use crate::service::plan::{Action, ServicePlan};
+use crate::service::plan::ServicePlan;
 use crate::site::plan::{SitePlan, Tagging};
 use crate::{cdn, image, migration, service, site};
 
@@ -74,7 +74,7 @@ impl Plan {
             Stage::Assets => self.sites.values().any(|site| !site.upload.is_empty()),
             Stage::Images => self.images.values().any(|image| image.present.is_none()),
             Stage::Migrations => self.migrations.values().any(|migration| !migration.applied),
-            Stage::Services => self.services.values().any(|service| service.action != Action::Nothing),
+            Stage::Services => self.services.values().any(|service| !service.is_empty()),
             // What is live is written down also where nothing is overwritten.
             Stage::Publish => self.sites.values().any(|site| !site.is_empty()),
         }

@@ -13,7 +13,7 @@ use crate::model::{Exit, Failure, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::execute::{self, Rollouts};
 use crate::service::plan::Action;
-use crate::service::{execute_housekeeping, execute_leave};
+use crate::service::{execute_health, execute_housekeeping, execute_leave};
 
 use super::stages::resolve;
 use super::{Stop, World};
@@ -36,7 +36,7 @@ struct Sofar {
 pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, events: &Events, stop: &Stop) -> Result<(), Failure> {
     let stopped = stopped(world, plan).await?;
     let plan = &started(plan, &stopped);
-    let shared = Rollouts::new(&world.aws, &world.probe, events);
+    let shared = Rollouts::new(&world.aws, &world.probe, events, labels(record));
     let mut sofar = Sofar::default();
     let ended = tokio::select! {
         biased;
@@ -71,7 +71,7 @@ pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, ev
     }
     sofar.failures.sort_by_key(|failure| std::cmp::Reverse(weight(failure)));
     let Some(failure) = sofar.failures.into_iter().next() else {
-        execute_housekeeping::tidy(&world.aws, &plan.services, &world.live_revisions(record), events).await;
+        execute_housekeeping::tidy(&world.aws, &plan.services, async || world.named_revisions(record).await, events).await;
         return Ok(());
     };
     if count > 1 {
@@ -82,6 +82,12 @@ pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, ev
     }
     let rolled: Vec<&UnitName> = sofar.rolled.keys().collect();
     Err(mixed(failure, &rolled))
+}
+
+/// What the revisions of a release say of where they come from.
+fn labels(record: &Record) -> BTreeMap<String, String> {
+    let commit = record.commit.as_ref().map(|commit| ("windlass.commit".to_owned(), commit.to_string()));
+    commit.into_iter().chain([("windlass.release".to_owned(), record.release.to_string())]).collect()
 }
 
 /// The services of the plan that a migration has stopped.
@@ -175,6 +181,11 @@ async fn one<'a>(
     let service = &plan.services[name];
     let work = async {
         let image = resolve(&service.image, record)?;
+        // It runs already, and the record knows of another: an earlier run may have been killed before it had seen it well.
+        let before = world.live.services.get(name).filter(|live| live.image != image && service.action == Action::Nothing);
+        if let Some(before) = before.filter(|_| service.health.is_some()) {
+            execute_health::confirm(shared, name, service, &before.revision).await?;
+        }
         let revision = execute::roll(shared, name, service, &image, world.bases.get(name)).await?;
         Ok(LiveService { release: record.release.clone(), commit: record.commit.clone(), image, revision })
     };

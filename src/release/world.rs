@@ -4,6 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+use futures_util::future::try_join_all;
+
 use crate::aws::Aws;
 use crate::config::{Config, State};
 use crate::docker::Engine;
@@ -49,6 +51,9 @@ pub struct World {
     /// How long somebody else's lease is waited for.
     pub(super) wait: std::time::Duration,
 }
+
+/// So many records are read side by side.
+const RECORDS_AT_ONCE: usize = 32;
 
 /// Entity tags by site and key.
 pub(super) type Etags = BTreeMap<UnitName, BTreeMap<ObjectKey, String>>;
@@ -123,10 +128,17 @@ impl World {
         }
     }
 
-    /// The revisions that the state names: none of them may be taken out of use.
-    pub(super) fn live_revisions(&self, record: &Record) -> BTreeSet<String> {
-        let all = [&self.live, &record.before];
-        all.iter().flat_map(|live| live.services.values()).map(|service| service.revision.clone()).collect()
+    /// Every revision that a record of a release names: a way back may lead to it.
+    pub(super) async fn named_revisions(&self, record: &Record) -> Result<BTreeSet<String>, JournalError> {
+        let mut records = vec![record.clone()];
+        if let Some(journal) = &self.journal {
+            let ids = journal.releases().await?;
+            for some in ids.chunks(RECORDS_AT_ONCE) {
+                records.extend(try_join_all(some.iter().map(|id| journal.record(id))).await?.into_iter().flatten());
+            }
+        }
+        let lives = records.iter().flat_map(|record| [&record.before, &record.after]).chain([&self.live]);
+        Ok(lives.flat_map(|live| live.services.values()).map(|service| service.revision.clone()).collect())
     }
 
     pub(super) async fn save_live(&self, after: Stage) -> Result<(), Failure> {

@@ -115,7 +115,8 @@ pub(super) fn text(event: &Event, color: bool) -> Option<String> {
             };
             format!("{}{detail} ({})", prefix(step), super::seconds(*seconds))
         }
-        Event::Output { step, line } => {
+        Event::Output { aside: true, .. } => return None,
+        Event::Output { step, line, .. } => {
             let stage = step.stage.map_or("prepare", crate::model::Stage::name);
             format!("{stage:<10}  {} {}", paint("2", &format!("{} |", step.unit)), without_control(line))
         }

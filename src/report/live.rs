@@ -50,7 +50,8 @@ impl Live {
                 }
                 return Ok(());
             }
-            Event::Output { step, line } => {
+            Event::Output { aside: true, .. } => return Ok(()),
+            Event::Output { step, line, .. } => {
                 if let Some(bar) = self.running.get(step) {
                     bar.set_message(line::without_control(line).trim().chars().take(WIDEST).collect::<String>());
                 }

@@ -274,8 +274,10 @@ fn services(plan: &Plan, out: &mut String) -> std::fmt::Result {
                 let with = service.tasks.map_or(String::new(), |stopped| format!(", started with {}", count(tasks(stopped), "task")));
                 let to = image(&service.image);
                 writeln!(out, "  {name}: roll {}/{} from {from} to {to}{after}{with}", service.cluster, service.service)?;
-                if service.changes.is_empty() {
-                    writeln!(out, "    ~ {}.image: {} → {}", service.container, service.from_image, service.image)?;
+                let own = format!("{}.image", service.container);
+                let is_known = matches!(&service.image, ImageRef::Known(_));
+                if service.changes.is_empty() || (!is_known && !service.changes.iter().any(|change| change.what == own)) {
+                    writeln!(out, "    ~ {own}: {} → {}", service.from_image, service.image)?;
                 }
                 for change in &service.changes {
                     match (&change.from, &change.to) {
@@ -285,6 +287,10 @@ fn services(plan: &Plan, out: &mut String) -> std::fmt::Result {
                     }
                 }
             }
+        }
+        for schedule in &service.schedules {
+            let from = schedule.from.rsplit('/').next().unwrap_or(&schedule.from);
+            writeln!(out, "    ~ scheduled task {}: from {from} to the revision that serves", schedule.name)?;
         }
     }
     Ok(())

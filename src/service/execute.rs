@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::aws::{Aws, AwsError, Service};
+use crate::aws::{Aws, Service};
 use crate::event::{Events, Outcome, Step};
 use crate::model::{Exit, Failure, ImageUri, Stage, UnitName};
 use crate::probe;
@@ -14,6 +14,8 @@ use crate::probe;
 use super::crash::Crashes;
 use super::execute_back::Push;
 use super::execute_leave::Phase;
+use super::execute_schedules::{To, follow};
+use super::execute_start::{again, resume, start};
 use super::explain::{self, Cause};
 use super::look::Looker;
 use super::plan::{Action, Base, ServicePlan};
@@ -28,10 +30,10 @@ const BLIND: Duration = Duration::from_mins(1);
 const UNSEEN: Duration = Duration::from_mins(1);
 /// For so long after one rollout's end the others are looked at more often.
 const NEAR: Duration = Duration::from_secs(4);
+/// From so many services on that roll at once they are looked at more often.
+const MANY: usize = 4;
 /// How long ECS's own circuit breaker is waited for once as many tasks have crashed as it should count.
 const BREAKER: Duration = Duration::from_secs(15);
-/// `RegisterTaskDefinition` allows a burst, then one a second: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/request-throttling.html>
-const BURST: u32 = 15;
 
 /// What the rollouts of a stage share; cheap to clone.
 #[derive(Clone)]
@@ -42,7 +44,9 @@ pub struct Rollouts {
     pub(super) looker: Looker,
     /// What has to be known of each when the run has to end.
     pub(super) board: Arc<Mutex<BTreeMap<UnitName, Phase>>>,
-    registered: Arc<tokio::sync::Mutex<u32>>,
+    /// The labels of every revision that is registered: of which release it is, of which commit.
+    pub(super) labels: Arc<BTreeMap<String, String>>,
+    pub(super) registered: Arc<tokio::sync::Mutex<u32>>,
     /// When the last rollout has come to its end: the others may be near theirs.
     ended: Arc<Mutex<Option<Instant>>>,
 }
@@ -54,18 +58,25 @@ impl std::fmt::Debug for Rollouts {
 }
 
 impl Rollouts {
-    /// Begins to look at services, when somebody asks.
+    /// Begins to look at services, when somebody asks. `labels` are written into every revision that is registered.
     #[must_use]
-    pub fn new(aws: &Aws, probe: &probe::Client, events: &Events) -> Self {
+    pub fn new(aws: &Aws, probe: &probe::Client, events: &Events, labels: BTreeMap<String, String>) -> Self {
         Self {
             aws: aws.clone(),
             probe: probe.clone(),
             events: events.clone(),
             looker: Looker::start(aws),
             board: Arc::default(),
+            labels: Arc::new(labels),
             registered: Arc::default(),
             ended: Arc::default(),
         }
+    }
+
+    /// Do so many services roll at this moment that a look costs each of them little?
+    fn are_many(&self) -> bool {
+        let board = self.board.lock().unwrap_or_else(PoisonError::into_inner);
+        board.values().filter(|phase| matches!(phase, Phase::Rolling { .. })).count() >= MANY
     }
 
     pub(super) fn is(&self, name: &UnitName, phase: Phase) {
@@ -85,9 +96,9 @@ pub(super) struct Rollout<'a> {
     pub(super) began: Instant,
     pub(super) cause: Option<Cause>,
     /// The service deployment that there was before ours.
-    earlier: Option<String>,
+    pub(super) earlier: Option<String>,
     stage: Option<String>,
-    placement: bool,
+    pub(super) placement: bool,
     /// Since when as many tasks have crashed as are borne with.
     enough: Option<Instant>,
     pub(super) last: Option<Service>,
@@ -126,112 +137,14 @@ pub async fn roll(
         })
         .await;
     shared.is(name, Phase::Over);
-    rolled
-}
-
-/// The failure before ECS was told anything.
-fn not_started(name: &UnitName, plan: &ServicePlan, error: AwsError) -> Failure {
-    let cure = error.hint().unwrap_or_else(|| "run the same command again".to_owned());
-    let hint = format!("`{}` serves as before; {cure}", short(&plan.from));
-    Failure::new(Exit::RolledBack, format!("service `{name}`: starting the rollout failed")).because(error).hint(hint)
-}
-
-/// Registers the next revision, unless there is an equal one, and tells the service to run it.
-async fn start<'a>(
-    shared: &'a Rollouts,
-    name: &'a UnitName,
-    plan: &'a ServicePlan,
-    step: Step,
-    image: &ImageUri,
-    base: Option<&Base>,
-) -> Result<Rollout<'a>, Failure> {
-    let failed = |error| not_started(name, plan, error);
-    let aws = &shared.aws;
-    shared.is(name, Phase::Registering);
-    let current = match base {
-        Some(base) => base.current.clone(),
-        None => Definition::new(aws.task_definition(&plan.from).await.map_err(failed)?.document().clone()),
-    };
-    let next = current.next(&plan.container, &image.to_string(), &plan.environment);
-    let newest = base.and_then(|base| base.newest.as_ref()).filter(|(_, newest)| newest.is_equal(&next));
-    let revision = if next.is_equal(&current) {
-        plan.from.clone()
-    } else if let Some((arn, _)) = newest {
-        shared.events.note(format!("{name}: `{}` is that revision already, and is used", short(arn)));
-        arn.clone()
-    } else {
-        let mut registered = shared.registered.lock().await;
-        if *registered >= BURST {
-            tokio::time::sleep(Duration::from_secs(1)).await;
-        }
-        *registered += 1;
-        drop(registered);
-        aws.register_task_definition(next.document()).await.map_err(failed)?
-    };
-    begin(shared, name, plan, step, next, revision).await
-}
-
-/// Tells the service to run a revision that served before.
-async fn again<'a>(
-    shared: &'a Rollouts,
-    name: &'a UnitName,
-    plan: &'a ServicePlan,
-    step: Step,
-    revision: &str,
-) -> Result<Rollout<'a>, Failure> {
-    let read = shared.aws.task_definition(revision).await.map_err(|error| not_started(name, plan, error))?;
-    begin(shared, name, plan, step, Definition::new(read.document().clone()), revision.to_owned()).await
-}
-
-/// Tells the service to run the revision.
-async fn begin<'a>(
-    shared: &'a Rollouts,
-    name: &'a UnitName,
-    plan: &'a ServicePlan,
-    step: Step,
-    next: Definition,
-    revision: String,
-) -> Result<Rollout<'a>, Failure> {
-    let (aws, failed) = (&shared.aws, |error| not_started(name, plan, error));
-    let earlier = if plan.way.is_staged() {
-        aws.service_deployment(&plan.cluster, &plan.service).await.ok().flatten().map(|deployment| deployment.arn)
-    } else {
-        None
-    };
-    shared.is(name, Phase::Starting);
-    // A service that is told to run the revision that it has fails at begins a new deployment only when it is forced to.
-    let service = aws.roll_service(&plan.cluster, &plan.service, &revision, revision == plan.from, plan.tasks).await.map_err(failed)?;
-    let own = service.primary().filter(|primary| primary.task_definition == revision);
-    let id = own.map(|own| own.id.clone()).unwrap_or_default();
-    let before = service.deployments.iter().map(|deployment| deployment.id.clone()).filter(|other| *other != id).collect();
-    let back_to = plan.back_to.clone().filter(|back_to| *back_to != revision);
-    let ours = Ours { id, revision, back_to, before, seen: false };
-    Ok(Rollout::new(shared, name, plan, step, next, ours, Some(&service), earlier))
-}
-
-/// Takes up a deployment that an earlier run has begun.
-async fn resume<'a>(
-    shared: &'a Rollouts,
-    name: &'a UnitName,
-    plan: &'a ServicePlan,
-    step: Step,
-    deployment: &str,
-    base: Option<&Base>,
-) -> Result<Rollout<'a>, Failure> {
-    let definition = if let Some(base) = base {
-        base.current.clone()
-    } else {
-        let read = shared.aws.task_definition(&plan.from).await;
-        Definition::new(read.map_err(|error| not_started(name, plan, error))?.document().clone())
-    };
-    let back_to = plan.back_to.clone().filter(|back_to| *back_to != plan.from);
-    let ours = Ours { id: deployment.to_owned(), revision: plan.from.clone(), back_to, before: Vec::new(), seen: true };
-    Ok(Rollout::new(shared, name, plan, step, definition, ours, None, None))
+    let revision = rolled?;
+    follow(shared, name, plan, To::Revision(&revision)).await?;
+    Ok(revision)
 }
 
 impl<'a> Rollout<'a> {
     #[expect(clippy::too_many_arguments, reason = "each is a field")]
-    fn new(
+    pub(super) fn new(
         shared: &'a Rollouts,
         name: &'a UnitName,
         plan: &'a ServicePlan,
@@ -345,6 +258,8 @@ impl<'a> Rollout<'a> {
     pub(super) fn pause(&self) -> Duration {
         let pause = match self.began.elapsed().as_secs() {
             _ if !self.crashes.tasks.is_empty() || self.is_another_done() => Duration::from_secs(1),
+            // Many share one look.
+            0..180 if self.shared.are_many() => Duration::from_millis(1200),
             0..180 => Duration::from_millis(2200),
             180..600 => Duration::from_secs(3),
             _ => Duration::from_secs(5),
@@ -388,82 +303,22 @@ impl<'a> Rollout<'a> {
         verdict
     }
 
-    /// Reads stopped tasks if anything hints at them, and explains the first that crashed.
-    async fn look_at_crashes(&mut self, at_any_rate: bool) {
-        if !at_any_rate && !self.crashes.is_due() {
-            return;
-        }
-        let (aws, plan) = (&self.shared.aws, self.plan);
-        // What cannot be read is no reason to stop watching; the next hint asks again.
-        let Ok(new) = self.crashes.read(aws, &plan.cluster, &plan.service, &self.ours).await else { return };
-        let unexplained = self.cause.is_none() || self.placement;
-        if let Some(first) = new.first().filter(|_| unexplained) {
-            self.placement = false;
-            let cause = explain::of_task(aws, plan, &self.definition, first).await;
-            self.say(cause);
-        }
-    }
-
-    /// Says why, once nothing else has.
-    pub(super) async fn explain_service(&mut self) {
-        if self.cause.is_none() {
-            let since = self.last.as_ref().and_then(|service| watch::entry(service, &self.ours)).map_or(0, |own| own.created_at);
-            let cause = explain::of_service(&self.shared.aws, self.plan, &self.definition, self.last.as_ref(), since).await;
-            self.say(cause);
-        }
-    }
-
-    /// Says why ECS has given up, where no task has crashed: its own reason, unless it only says that tasks did not start.
-    async fn explain_failure(&mut self, reason: &str) {
-        let lower = reason.to_lowercase();
-        let hint = match () {
-            () if self.cause.is_some() || lower.contains("tasks failed") => return self.explain_service().await,
-            () if lower.contains("alarm") => "look at what the alarm measures since the new version runs; correct it and release again",
-            () if lower.contains("hook") => "look at the log of the service's lifecycle hook; correct the cause and release again",
-            () => return self.explain_service().await,
-        };
-        self.say(Cause { headline: reason.to_owned(), lines: Vec::new(), hint: hint.to_owned() });
-    }
-
-    fn say(&mut self, cause: Cause) {
-        self.shared.events.note(format!("{}: {}", self.name, self.shared.events.masked(&cause.headline)));
-        for line in &cause.lines {
-            self.shared.events.output(&self.step, line);
-        }
-        self.cause = Some(cause);
-    }
-
     /// Is it time to give up without ECS? Its circuit breaker is left its turn where it is on and counts too.
     fn gives_up(&mut self) -> Option<String> {
-        let crashed = self.crashes.tasks.len();
+        let failed = self.last.as_ref().and_then(|service| watch::entry(service, &self.ours)).map_or(0, |own| own.failed_tasks);
+        let failed = usize::try_from(failed).unwrap_or_default();
+        // Whoever may not read tasks still has ECS's own count.
+        let crashed = self.crashes.tasks.len().max(failed);
         let limit = usize::try_from(self.plan.crashes).unwrap_or(usize::MAX);
         if crashed < limit {
             return None;
         }
-        let failed = self.last.as_ref().and_then(|service| watch::entry(service, &self.ours)).map_or(0, |own| own.failed_tasks);
-        let counts = usize::try_from(failed).unwrap_or_default() >= limit;
+        let counts = failed >= limit;
         if self.plan.way.breaker && self.plan.way.rolls_back && counts && self.enough.get_or_insert_with(Instant::now).elapsed() < BREAKER {
             return None;
         }
         let breaker = if self.plan.way.breaker { "its circuit breaker has not tripped" } else { "its circuit breaker is off" };
         Some(format!("{crashed} of its tasks have crashed, and {breaker}"))
-    }
-
-    /// What the service deployment adds to ECS's reason: alarms, and how many failures of how many.
-    async fn with_details(&self, reason: String) -> String {
-        let mut details = Vec::new();
-        let found = self.shared.aws.service_deployment(&self.plan.cluster, &self.plan.service).await.ok().flatten();
-        if let Some(found) = found.filter(|found| self.earlier.as_ref() != Some(&found.arn)) {
-            if !found.triggered_alarms.is_empty() {
-                details.push(format!("alarm {}", found.triggered_alarms.join(", ")));
-            }
-            details.extend(found.failures.filter(|(count, _)| *count > 0).map(|(count, of)| format!("{count} of {of} failures")));
-        }
-        let alarms = self.last.as_ref().map(|service| service.alarms.join(", ")).unwrap_or_default();
-        if details.is_empty() && reason.to_lowercase().contains("alarm") && !alarms.is_empty() && !reason.contains(&alarms) {
-            details.push(format!("its alarms: {alarms}"));
-        }
-        if details.is_empty() { reason } else { format!("{} ({})", reason.trim_end_matches('.'), details.join("; ")) }
     }
 
     async fn time_is_up(&mut self) -> Failure {
@@ -476,36 +331,6 @@ impl<'a> Rollout<'a> {
         let failure = Failure::new(Exit::RolloutTimeout, format!("service `{}`: the rollout timed out and was left as it is", self.name));
         let hint = format!("the deployment `{}` goes on in ECS; run the same command again to watch it", self.ours.id);
         failure.because(self.reasons(&reason)).hint(hint)
-    }
-
-    fn superseded(&self, by: &str) -> Failure {
-        let failure = Failure::new(Exit::Superseded, format!("service `{}`: someone else's deployment took the place of ours", self.name));
-        let other = if by == self.ours.revision { "in a deployment of its own" } else { "instead" };
-        let text = format!(
-            "`{}` is told to run `{}` {other}; ours was `{}` with `{}`",
-            self.plan.service,
-            short(by),
-            self.ours.id,
-            short(&self.ours.revision)
-        );
-        failure.because(text).hint("find out who deploys this service beside windlass; run again to release over it")
-    }
-
-    /// What it came to cannot be known from here.
-    fn unknown(&self, error: AwsError) -> Failure {
-        let cure = error.hint().map_or(String::new(), |hint| format!("{hint}; "));
-        let failure = Failure::new(Exit::NotRolledBack, format!("service `{}`: watching the rollout failed", self.name)).because(error);
-        failure.hint(format!("{cure}the deployment goes on by itself; run the same command again to watch it"))
-    }
-
-    fn person(&self, how: &str, why: String) -> Failure {
-        let failure = Failure::new(Exit::NotRolledBack, format!("service `{}`: {how}", self.name)).because(why);
-        failure.hint(format!(
-            "a person is needed: look at the service `{}` in the cluster `{}`; `{}` was to serve",
-            self.plan.service,
-            self.plan.cluster,
-            short(&self.ours.revision)
-        ))
     }
 }
 

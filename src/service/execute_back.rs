@@ -10,6 +10,7 @@ use crate::model::{Exit, Failure, Stage, UnitName};
 
 use super::execute::{Rollout, Rollouts, short};
 use super::execute_leave::Phase;
+use super::execute_schedules::{To, follow};
 use super::plan::ServicePlan;
 use super::watch::{self, Back, Ours};
 
@@ -178,5 +179,6 @@ pub async fn undo(shared: &Rollouts, name: &UnitName, plan: &ServicePlan, revisi
     };
     let undone = shared.events.step(step, work).await;
     shared.is(name, Phase::Over);
-    undone
+    undone?;
+    follow(shared, name, plan, To::Back).await
 }

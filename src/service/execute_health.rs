@@ -4,12 +4,17 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::model::{Exit, Failure};
+use crate::event::{Outcome, Step};
+use crate::model::{Exit, Failure, Stage, UnitName};
 use crate::probe::ProbeErrorKind;
 
-use super::execute::Rollout;
+use super::execute::{Rollout, Rollouts, short};
 use super::execute_back::Push;
+use super::execute_leave::Phase;
 use super::explain::Cause;
+use super::plan::ServicePlan;
+use super::revision::Definition;
+use super::watch::Ours;
 
 /// How long the health URL may take to answer, unless the service's own timeout is shorter.
 const HEALTH: Duration = Duration::from_mins(1);
@@ -20,10 +25,29 @@ const GOOD: u32 = 3;
 /// Between two good answers.
 const AGAIN: Duration = Duration::from_millis(250);
 
+/// Asks for the health of a version that an earlier run has rolled without living to see it. `before` is the revision that served then.
+///
+/// # Errors
+/// As [`super::execute::roll`].
+pub async fn confirm(shared: &Rollouts, name: &UnitName, plan: &ServicePlan, before: &str) -> Result<(), Failure> {
+    let step = Step::of(Stage::Services, name, "ask for health");
+    let (id, revision, back_to) = (String::new(), plan.from.clone(), Some(before.to_owned()).filter(|before| *before != plan.from));
+    let ours = Ours { id, revision, back_to, before: Vec::new(), seen: true };
+    let mut rollout = Rollout::new(shared, name, plan, step.clone(), Definition::new(serde_json::Value::Null), ours, None, None);
+    let work = async {
+        rollout.ask_health().await?;
+        Ok(((), Outcome::Done, format!("{} is well", short(&plan.from))))
+    };
+    let confirmed = shared.events.step(step, work).await;
+    shared.is(name, Phase::Over);
+    confirmed
+}
+
 impl Rollout<'_> {
     /// Asks until the health URL answers as it should; rolls back if it does not.
     pub(super) async fn ask_health(&mut self) -> Result<(), Failure> {
         let Some(health) = &self.plan.health else { return Ok(()) };
+        self.shared.is(self.name, Phase::rolling(self.plan, &self.ours).complete());
         let (url, by_path) = if health.starts_with('/') {
             match self.through_balancer(health).await {
                 Ok(url) => (url, true),

@@ -25,7 +25,7 @@ pub(super) enum Phase {
     /// ECS is being told.
     Starting,
     /// ECS rolls.
-    Rolling { deployment: String, revision: String, cluster: String, service: String, back_to: Option<String> },
+    Rolling { deployment: String, revision: String, cluster: String, service: String, back_to: Option<String>, complete: bool },
     /// ECS goes back.
     Back { to: Option<String> },
     /// It has come to its end.
@@ -40,6 +40,17 @@ impl Phase {
             cluster: plan.cluster.clone(),
             service: plan.service.clone(),
             back_to: ours.back_to.clone(),
+            complete: false,
+        }
+    }
+
+    /// ECS is done, and the new version's health is asked for.
+    pub(super) fn complete(self) -> Self {
+        match self {
+            Self::Rolling { deployment, revision, cluster, service, back_to, .. } => {
+                Self::Rolling { deployment, revision, cluster, service, back_to, complete: true }
+            }
+            other => other,
         }
     }
 
@@ -76,6 +87,9 @@ impl Rollouts {
                     Ok(Err(error)) => format!("`{name}` could not be stopped and goes on in ECS ({error})"),
                     Err(_) => format!("`{name}` was to be stopped, and ECS has not answered"),
                 }
+            }
+            Phase::Rolling { revision, complete: true, .. } => {
+                format!("`{name}` runs `{}` in ECS, whose health has not been seen", short(&revision))
             }
             Phase::Rolling { deployment, revision, .. } => {
                 format!("`{name}` goes on to `{}` in ECS (deployment {deployment})", short(&revision))

@@ -10,10 +10,8 @@ use crate::aws::{Aws, Service, StoppedContainer, StoppedTask};
 use super::plan::ServicePlan;
 use super::revision::Definition;
 
-/// So many log lines are read.
+/// So many log lines are read, and kept in the record.
 const READ: i32 = 20;
-/// So many of them are shown: with the rest of the explanation they fit a screen.
-const SHOWN: usize = 8;
 /// A line longer than this is cut.
 const WIDTH: usize = 240;
 /// Logs arrive after their task has stopped: they are asked for again after these pauses.
@@ -24,7 +22,7 @@ const LATE: [Duration; 3] = [Duration::ZERO, Duration::from_millis(700), Duratio
 pub(super) struct Cause {
     /// One line.
     pub(super) headline: String,
-    /// What belongs to it: log lines, targets, hosts.
+    /// What belongs to it: log lines, oldest first, or hosts.
     pub(super) lines: Vec<String>,
     /// What to do about it.
     pub(super) hint: String,
@@ -238,7 +236,7 @@ async fn log(aws: &Aws, definition: &Definition, task: &str, container: &Stopped
 
 fn tail(lines: &[String]) -> Vec<String> {
     let said: Vec<&String> = lines.iter().filter(|line| !line.trim().is_empty()).collect();
-    said[said.len().saturating_sub(SHOWN)..].iter().map(|line| cut(line.trim_end())).collect()
+    said.iter().map(|line| cut(line.trim_end())).collect()
 }
 
 fn cut(line: &str) -> String {

@@ -47,6 +47,7 @@ impl Looker {
 
 async fn answer(aws: Aws, mut questions: mpsc::UnboundedReceiver<Question>) {
     let mut waiting: Vec<Question> = Vec::new();
+    let mut late = false;
     loop {
         let due = waiting.iter().map(|question| question.due).min();
         let wake = async {
@@ -66,13 +67,15 @@ async fn answer(aws: Aws, mut questions: mpsc::UnboundedReceiver<Question>) {
                 while let Ok(question) = questions.try_recv() {
                     waiting.push(question);
                 }
-                round(&aws, std::mem::take(&mut waiting)).await;
+                late = round(&aws, std::mem::take(&mut waiting), late).await;
             }
         }
     }
 }
 
-async fn round(aws: &Aws, questions: Vec<Question>) {
+/// Answers each question. After an answer that was too `late`, the next one is given all the time that it wants. Was one too late?
+async fn round(aws: &Aws, questions: Vec<Question>, late: bool) -> bool {
+    let mut too_late = false;
     let mut clusters: BTreeMap<String, Vec<Question>> = BTreeMap::new();
     for question in questions {
         clusters.entry(question.cluster.clone()).or_default().push(question);
@@ -81,7 +84,9 @@ async fn round(aws: &Aws, questions: Vec<Question>) {
         while !questions.is_empty() {
             let batch: Vec<Question> = questions.drain(..questions.len().min(BATCH)).collect();
             let names: Vec<&str> = batch.iter().map(|question| question.service.as_str()).collect();
-            let found = aws.services_now(&cluster, &names).await;
+            let found = if late { aws.services(&cluster, &names).await } else { aws.services_now(&cluster, &names).await };
+            // An endpoint that is slow is so for a while.
+            too_late |= late || found.as_ref().is_err_and(AwsError::is_timeout);
             for question in batch {
                 let name = question.service.rsplit('/').next().unwrap_or_default();
                 let own =
@@ -91,4 +96,5 @@ async fn round(aws: &Aws, questions: Vec<Question>) {
             }
         }
     }
+    too_late
 }

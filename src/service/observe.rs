@@ -5,10 +5,10 @@ use std::collections::BTreeMap;
 use futures_util::future::try_join_all;
 
 use crate::aws::{self, Aws, AwsError};
-use crate::config::Service;
+use crate::config::{ScheduledTasks, Service};
 use crate::model::{Exit, Failure, UnitName};
 
-use super::plan::{Base, Found, FoundService, Way};
+use super::plan::{Base, Found, FoundService, Schedule, Way};
 use super::revision::Definition;
 
 /// `DescribeServices` takes at most ten names.
@@ -61,7 +61,10 @@ async fn batch_of(aws: &Aws, cluster: &str, batch: &[(&UnitName, &Service)]) -> 
         let own = found.iter().find(|found| found.name == own_name || found.arn == service.service);
         async move {
             let Some(own) = own else { return Ok((name.clone(), Found::NoService)) };
-            let known = described(aws, own).await.map_err(failed)?;
+            let mut known = described(aws, own).await.map_err(failed)?;
+            if service.scheduled_tasks == ScheduledTasks::Follow {
+                known.schedules = schedules(aws, cluster, &known.revision).await.map_err(failed)?;
+            }
             Ok((name.clone(), Found::Service(Box::new(known))))
         }
     }))
@@ -103,7 +106,17 @@ async fn described(aws: &Aws, service: &aws::Service) -> Result<FoundService, Aw
             rolls_back: breaker.is_some_and(|breaker| breaker.enabled && breaker.rollback) || !service.alarms.is_empty(),
             target_groups: service.target_groups.clone(),
         },
+        schedules: Vec::new(),
     })
+}
+
+/// What starts tasks of a revision's family in a cluster. What names no revision starts the newest anyway.
+async fn schedules(aws: &Aws, cluster: &str, revision: &str) -> Result<Vec<Schedule>, AwsError> {
+    let Some(cluster) = aws.cluster(cluster).await? else { return Ok(Vec::new()) };
+    let family = revision.rsplit_once(':').map_or(revision, |(family, _)| family);
+    let of_family = |arn: &str| arn.rsplit_once(':').is_some_and(|(own, number)| own == family && number.parse::<u32>().is_ok());
+    let found = aws.scheduled_tasks(&cluster.arn).await?.into_iter().filter(|task| of_family(&task.task_definition));
+    Ok(found.map(|task| Schedule { group: task.group, name: task.name, target: task.target, from: task.task_definition }).collect())
 }
 
 /// The revision, and its family's newest where that is another. Mostly it is the same one, which is why it is asked for first.

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
-use crate::config::Service;
+use crate::config::{ScheduledTasks, Service};
 use crate::model::{ImageRef, Refusal, UnitName};
 
+pub use super::found::{Base, Found, FoundService, Schedule, Way};
 use super::revision::{Change, Definition};
 
 /// One service.
@@ -35,7 +36,10 @@ pub struct ServicePlan {
     /// It was stopped for a migration, or will be, and is started with so many tasks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub tasks: Option<i32>,
-    /// What the next revision changes; empty where the image has still to be built.
+    /// The document of a file that the next revision is rendered from, instead of a clone.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub definition: Option<Definition>,
+    /// What the next revision changes, but for an image that has still to be built.
     #[serde(default)]
     pub changes: Vec<Change>,
     /// How ECS rolls it.
@@ -59,31 +63,13 @@ pub struct ServicePlan {
     /// So many revisions stay registered; all if it is not said.
     #[serde(default)]
     pub keep_revisions: Option<u32>,
+    /// What starts tasks of its family, and is to start the revision that serves.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<Schedule>,
 }
 
 fn three() -> u32 {
     3
-}
-
-/// How ECS rolls a service.
-#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
-pub struct Way {
-    /// `ROLLING`, `BLUE_GREEN`, `LINEAR`, `CANARY`, or what AWS thinks of next.
-    pub strategy: String,
-    /// Does the circuit breaker give up a deployment whose tasks keep failing?
-    pub breaker: bool,
-    /// Does ECS go back by itself then?
-    pub rolls_back: bool,
-    /// The target groups behind its load balancer.
-    pub target_groups: Vec<String>,
-}
-
-impl Way {
-    /// Is it another way than the plain one, with stages of its own?
-    #[must_use]
-    pub fn is_staged(&self) -> bool {
-        !matches!(self.strategy.as_str(), "" | "ROLLING")
-    }
 }
 
 /// What has to be done with a service.
@@ -100,78 +86,6 @@ pub enum Action {
     Start,
     /// This revision, which served before, is rolled again; none is registered.
     Return(String),
-}
-
-/// A service as preflight finds it.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Found {
-    /// There is no such cluster.
-    NoCluster,
-    /// The cluster has no such service.
-    NoService,
-    /// It is there.
-    Service(Box<FoundService>),
-}
-
-/// What is known of a service that is there.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct FoundService {
-    /// `ACTIVE`, `DRAINING`, `INACTIVE`.
-    pub status: String,
-    /// Who rolls it: `ECS`, `CODE_DEPLOY`, `EXTERNAL`.
-    pub controller: String,
-    /// The ARN of the revision that it is told to run.
-    pub revision: String,
-    /// The revision's containers with their images.
-    pub images: Vec<(String, String)>,
-    /// `X86_64` or `ARM64`, if the revision says so.
-    pub architecture: Option<String>,
-    /// The deployment in force: its id, and `IN_PROGRESS`, `COMPLETED` or `FAILED`.
-    pub deployment: Option<(String, String)>,
-    /// Tasks wanted, and running.
-    pub tasks: (i32, i32),
-    /// The revision that serves: that of the last deployment that is complete.
-    pub serving: Option<String>,
-    /// The revision's document, and the family's newest one where that is another.
-    pub base: Base,
-    /// `REPLICA` or `DAEMON`.
-    pub scheduling: String,
-    /// The least and the most that run while it rolls, in percent of the tasks wanted.
-    pub percent: (Option<i32>, Option<i32>),
-    /// How ECS rolls it.
-    pub way: Way,
-}
-
-/// What the next revision is made of.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Base {
-    /// The document of the revision that the service is told to run.
-    pub current: Definition,
-    /// The family's newest revision where that is another: it may be the one that is wanted already.
-    pub newest: Option<(String, Definition)>,
-}
-
-impl FoundService {
-    /// The image of a container.
-    #[must_use]
-    pub fn image(&self, container: &str) -> Option<&str> {
-        self.images.iter().find(|(name, _)| name == container).map(|(_, image)| image.as_str())
-    }
-
-    /// Does it run so few tasks, within such bounds, that none can be started and none stopped?
-    ///
-    /// ECS rounds the least up and the most down:
-    /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/deployment-type-ecs.html>
-    fn is_deadlocked(&self) -> bool {
-        let desired = self.tasks.0;
-        if desired <= 0 || self.way.is_staged() || self.scheduling == "DAEMON" {
-            return false;
-        }
-        let (least, most) = (self.percent.0.unwrap_or(100), self.percent.1.unwrap_or(200));
-        let keeps = (desired * least + 99) / 100;
-        let may = desired * most / 100;
-        keeps >= desired && may <= desired
-    }
 }
 
 /// So many services roll at once where the configuration does not say.
@@ -205,10 +119,13 @@ pub struct Rules {
 #[must_use]
 pub fn draw(service: &Service, image: ImageRef, found: &FoundService, rules: Rules) -> ServicePlan {
     let from_image = found.image(&service.container).unwrap_or_default().to_owned();
-    let changes = match &image {
-        ImageRef::Known(uri) => found.base.current.changes(&found.base.current.next(&service.container, &uri.to_string(), &service.env)),
-        ImageRef::FromStep(_) => Vec::new(),
+    let definition = service.definition.clone().map(|document| Definition::rendered(document, &found.base.current));
+    let to_be = match &image {
+        ImageRef::Known(uri) => uri.to_string(),
+        ImageRef::FromStep(_) => from_image.clone(),
     };
+    let next = definition.as_ref().unwrap_or(&found.base.current).next(&service.container, &to_be, &service.env);
+    let changes = found.base.current.changes(&next);
     let runs_it = matches!(&image, ImageRef::Known(_)) && changes.is_empty();
     let action = match &found.deployment {
         _ if !runs_it => Action::Roll,
@@ -222,9 +139,11 @@ pub fn draw(service: &Service, image: ImageRef, found: &FoundService, rules: Rul
         container: service.container.clone(),
         image,
         environment: service.env.clone(),
+        definition,
         from: found.revision.clone(),
         from_image,
         back_to: found.serving.clone(),
+        schedules: schedules(service, found, &action),
         action,
         tasks: None,
         changes,
@@ -239,7 +158,23 @@ pub fn draw(service: &Service, image: ImageRef, found: &FoundService, rules: Rul
     }
 }
 
+/// Those that have to move. Where a revision has still to be registered, all may.
+fn schedules(service: &Service, found: &FoundService, action: &Action) -> Vec<Schedule> {
+    let all = found.schedules.iter().filter(|_| service.scheduled_tasks == ScheduledTasks::Follow);
+    match action {
+        Action::Roll => all.cloned().collect(),
+        Action::Nothing | Action::Watch(_) | Action::Start => all.filter(|one| one.from != found.revision).cloned().collect(),
+        Action::Return(revision) => all.filter(|one| one.from != *revision).cloned().collect(),
+    }
+}
+
 impl ServicePlan {
+    /// Is there nothing to do, neither with the service nor with what follows it?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.action == Action::Nothing && self.schedules.is_empty()
+    }
+
     /// The same for a service that is stopped: it is started with so many tasks.
     #[must_use]
     pub fn stopped(self, tasks: i32) -> Self {
@@ -261,8 +196,9 @@ pub fn draw_back(service: &Service, image: ImageRef, revision: &str, found: &Fou
         Some((_, state)) if state == "FAILED" => Action::Return(revision.to_owned()),
         _ => Action::Nothing,
     };
+    let schedules = schedules(service, found, &action);
     // It is run as it was, and answers with its own version.
-    ServicePlan { action, environment: BTreeMap::new(), changes: Vec::new(), health_holds: None, ..plan }
+    ServicePlan { action, schedules, environment: BTreeMap::new(), definition: None, changes: Vec::new(), health_holds: None, ..plan }
 }
 
 /// Why a service cannot roll, if it cannot.
@@ -339,6 +275,7 @@ mod tests {
             scheduling: "REPLICA".into(),
             percent: (None, None),
             way: Way::default(),
+            schedules: Vec::new(),
         }
     }
 

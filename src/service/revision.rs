@@ -12,11 +12,14 @@ use crate::model::sensitive;
 
 /// What is shown in the place of a value that looks secret.
 const MASKED: &str = "***";
+/// What windlass's own labels begin with.
+const LABELS: &str = "windlass.";
 /// A longer value is cut where it is shown.
 const SHOWN: usize = 120;
 
 /// The document of a revision. It holds what people have put into variables: its `Debug` shows none of it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
 pub struct Definition(Value);
 
 impl fmt::Debug for Definition {
@@ -43,6 +46,15 @@ impl Definition {
         Self(document)
     }
 
+    /// The document of a file, of the family that runs where it names none.
+    #[must_use]
+    pub fn rendered(mut document: Value, current: &Self) -> Self {
+        if let (Some(fields), Some(family)) = (document.as_object_mut(), current.0.get("family")) {
+            fields.entry("family").or_insert_with(|| family.clone());
+        }
+        Self(document)
+    }
+
     /// As it is registered.
     #[must_use]
     pub fn document(&self) -> &Value {
@@ -53,11 +65,22 @@ impl Definition {
     #[must_use]
     pub fn next(&self, container: &str, image: &str, environment: &BTreeMap<String, String>) -> Self {
         let mut document = self.0.clone();
-        let containers = document.get_mut("containerDefinitions").and_then(Value::as_array_mut);
-        let ours = containers.into_iter().flatten().find(|found| found.get("name").and_then(Value::as_str) == Some(container));
-        if let Some(ours) = ours.and_then(Value::as_object_mut) {
+        if let Some(ours) = container_of(&mut document, container) {
             ours.insert("image".to_owned(), Value::String(image.to_owned()));
             set(ours, environment);
+        }
+        Self(document)
+    }
+
+    /// The same with labels on one container, beside those that it has.
+    #[must_use]
+    pub fn labelled(&self, container: &str, labels: &BTreeMap<String, String>) -> Self {
+        let mut document = self.0.clone();
+        if let Some(own) = container_of(&mut document, container).filter(|_| !labels.is_empty()) {
+            let all = own.entry("dockerLabels").or_insert_with(|| json!({}));
+            for (name, value) in labels {
+                all[name] = Value::String(value.clone());
+            }
         }
         Self(document)
     }
@@ -78,6 +101,11 @@ impl Definition {
         let changed = names.into_iter().filter(|name| before.get(*name) != after.get(*name));
         changed.map(|name| Change { what: name.clone(), from: shown(name, before.get(name)), to: shown(name, after.get(name)) }).collect()
     }
+}
+
+fn container_of<'a>(document: &'a mut Value, name: &str) -> Option<&'a mut Map<String, Value>> {
+    let containers = document.get_mut("containerDefinitions")?.as_array_mut()?;
+    containers.iter_mut().find(|found| found.get("name").and_then(Value::as_str) == Some(name))?.as_object_mut()
 }
 
 fn set(container: &mut Map<String, Value>, environment: &BTreeMap<String, String>) {
@@ -107,8 +135,11 @@ fn keyed_by(list: &str) -> Option<&'static str> {
 fn plain(value: &Value, name: &str) -> Value {
     match value {
         Value::Object(fields) => {
-            let kept = fields.iter().map(|(key, value)| (key.clone(), plain(value, key)));
-            Value::Object(kept.filter(|(_, value)| !is_nothing(value)).collect())
+            // Of which release a revision is makes it no other revision.
+            let own = |key: &str| name == "dockerLabels" && key.starts_with(LABELS);
+            let kept = fields.iter().filter(|(key, _)| !own(key)).map(|(key, value)| (key.clone(), plain(value, key)));
+            let awsvpc = fields.get("containerPort");
+            Value::Object(kept.filter(|(key, value)| !is_nothing(value) && !is_default(key, value, awsvpc)).collect())
         }
         Value::Array(entries) => {
             let named = |entry: &Value| Some((entry.get(keyed_by(name)?)?.as_str()?.to_owned(), plain(entry, "")));
@@ -128,6 +159,23 @@ fn is_nothing(value: &Value) -> bool {
         Value::Array(entries) => entries.is_empty(),
         Value::Object(fields) => fields.is_empty(),
         Value::String(_) | Value::Bool(_) | Value::Number(_) => false,
+    }
+}
+
+/// Does a field say what ECS takes for granted, and writes into its answers where nothing was said?
+///
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ContainerDefinition.html>, `API_PortMapping.html`, `API_HealthCheck.html`
+fn is_default(key: &str, value: &Value, container_port: Option<&Value>) -> bool {
+    match key {
+        "essential" => *value == json!(true),
+        "cpu" => *value == json!(0),
+        "protocol" => *value == json!("tcp"),
+        // With a network of its own a task's ports are its containers'.
+        "hostPort" => *value == json!(0) || Some(value) == container_port,
+        "interval" => *value == json!(30),
+        "timeout" => *value == json!(5),
+        "retries" => *value == json!(3),
+        _ => *value == json!(false),
     }
 }
 
@@ -192,6 +240,15 @@ mod tests {
     }
 
     #[test]
+    fn the_labels_of_a_release_make_no_other_revision() {
+        let labels = |release: &str| BTreeMap::from([("windlass.release".to_owned(), release.to_owned())]);
+        let (one, other) = (base().labelled("web", &labels("1")), base().labelled("web", &labels("2")));
+        assert_eq!(one.document()["containerDefinitions"][0]["dockerLabels"]["windlass.release"], "1");
+        assert!(one.is_equal(&other) && one.is_equal(&base()) && one.changes(&other).is_empty());
+        assert_eq!(one.document()["containerDefinitions"][1]["dockerLabels"], Value::Null);
+    }
+
+    #[test]
     fn a_change_is_shown_and_a_secret_is_not() {
         let environment = BTreeMap::from([("A".to_owned(), "1".to_owned()), ("DB_PASSWORD".to_owned(), "y".to_owned())]);
         let changes = base().changes(&base().next("web", "new", &environment));
@@ -216,6 +273,23 @@ mod tests {
         assert!(base().is_equal(&other) && base().changes(&other).is_empty());
         other.0["ofNextYear"]["deep"] = json!([2, 1]);
         assert!(!base().is_equal(&other));
+    }
+
+    #[test]
+    fn what_ecs_adds_to_a_file_changes_nothing() {
+        let file = Definition::rendered(
+            json!({"containerDefinitions": [{"name": "web", "image": "i", "portMappings": [{"containerPort": 8000}],
+                "healthCheck": {"command": ["CMD", "true"]}}]}),
+            &base(),
+        );
+        let answered = Definition::new(json!({"family": "api", "volumes": [], "placementConstraints": [], "containerDefinitions": [{
+            "name": "web", "image": "i", "cpu": 0, "essential": true, "environment": [], "mountPoints": [], "enableFaultInjection": false,
+            "portMappings": [{"containerPort": 8000, "hostPort": 8000, "protocol": "tcp"}],
+            "healthCheck": {"command": ["CMD", "true"], "interval": 30, "timeout": 5, "retries": 3}}]}));
+        assert!(file.is_equal(&answered), "{:?}", answered.changes(&file));
+        let mut other = answered.clone();
+        other.0["containerDefinitions"][0]["essential"] = json!(false);
+        assert_eq!(other.changes(&file).len(), 1);
     }
 
     #[test]

@@ -81,7 +81,11 @@ mod rollouts;
 #[cfg(test)]
 mod rollouts_many;
 #[cfg(test)]
+mod rollouts_strange;
+#[cfg(test)]
 mod saved_plan;
+#[cfg(test)]
+mod schedules;
 #[cfg(test)]
 mod secrets;
 #[cfg(test)]

@@ -88,7 +88,7 @@ async fn every_action_that_windlass_can_ask_for_is_in_a_policy() {
     shop.scene.write(
         "windlass.yml",
         "app: shop\nstate: s3://shop-state/windlass\npolicy: {image_findings: warn}\nsites:\n  web: {prebuilt: true, bucket: shop-web, distribution: E1}\nservices:\n  api: {image: \
-         {repository: shop/api, create: true}, cluster: shop, service: api, container: web}\nmigrations:\n  main: {framework: django, driver: \
+         {repository: shop/api, create: true}, cluster: shop, service: api, container: web, scheduled_tasks: follow}\nmigrations:\n  main: {framework: django, driver: \
          lambda-image, from: api, function: shop-migrate, snapshot: shop-db}\n  other: {framework: django, driver: task, from: api, strategy: stop}\n",
     );
     let mut allowed = BTreeSet::new();

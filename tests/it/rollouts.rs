@@ -98,8 +98,9 @@ fn every_scenario_ends_with_its_exit_code_and_says_why() {
             let outcome = running.wait();
             let said = redacted(&outcome, &ecs);
             assert_eq!(outcome.code, Some(code), "{scenario}:\n{said}");
-            let told = said.lines().filter(|line| !line.starts_with("note        `state")).count();
-            assert!(told <= 18, "{scenario} says too much, in {told} lines:\n{said}");
+            let general = ["note        `state", "release  "];
+            let told = said.lines().filter(|line| !general.iter().any(|start| line.starts_with(start))).count();
+            assert!(told <= 15, "{scenario} says too much, in {told} lines:\n{said}");
             let stages = ["blue-green", "blue-green-back", "linear", "canary"].contains(&scenario);
             assert_eq!(outcome.stderr.contains(" is at "), stages, "{scenario}:\n{said}");
             insta::assert_snapshot!(scenario, said);
@@ -129,6 +130,8 @@ fn the_next_revision_keeps_what_nobody_knows_and_is_registered_once() {
     assert_eq!(sent["containerDefinitions"][0]["newHere"], "kept");
     assert_eq!(sent["containerDefinitions"][1]["image"], "registry.example/proxy:1");
     assert_eq!(sent["containerDefinitions"][0]["secrets"][0]["name"], "DATABASE_URL");
+    let labels = &sent["containerDefinitions"][0]["dockerLabels"];
+    assert!(labels["windlass.release"].as_str().is_some_and(|id| id.ends_with("-local")), "{labels}");
     assert_eq!(sent["tags"], serde_json::json!([{"key": "team", "value": "shop"}]));
     assert!(
         ["taskDefinitionArn", "revision", "status", "registeredAt", "compatibilities"].iter().all(|field| sent[*field].is_null()),
@@ -145,6 +148,73 @@ fn the_next_revision_keeps_what_nobody_knows_and_is_registered_once() {
     let again = scene.windlass(&["release"]).expect(0);
     assert!(again.stdout.contains("nothing to do"), "{}", again.stdout);
     assert!(ecs.calls()[calls..].iter().all(|(action, _)| action.starts_with("Describe") || action.starts_with("Get")));
+}
+
+#[test]
+fn a_revision_is_rendered_from_a_file() {
+    let ecs = Scripted::start(0.0);
+    let mut scene = project(&ecs, &[("api", "service: ok-8, task_definition: deploy/api.json, env: {COLOUR: red}")], "");
+    let file = |command: &str| {
+        serde_json::json!({
+            "cpu": "512", "memory": "1024", "networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"],
+            "ofNextYear": {"deep": [1]},
+            "containerDefinitions": [{
+                "name": "web", "image": "is put in", "portMappings": [{"containerPort": 8000}], "command": ["sh", "-c", command],
+                "environment": [{"name": "DJANGO_SETTINGS", "value": "shop.${STAGE}"}],
+                "secrets": [{"name": "DATABASE_URL", "valueFrom": "arn:aws:secretsmanager:us-east-1:000000000000:secret:shop:url::"}],
+            }],
+        })
+        .to_string()
+    };
+    scene.write("deploy/api.json", file("exec serve $${HOME}"));
+    let unset = scene.windlass(&["plan"]).expect(10).stderr;
+    assert!(unset.contains("deploy/api.json:1:") && unset.contains("the variable `STAGE` is not set"), "{unset}");
+    scene.set("STAGE", "production");
+    let plan = scene.windlass(&["plan"]).expect(0).stdout;
+    let shown = [
+        "~ cpu: 256 → 512",
+        "+ web.command: [\"sh\",\"-c\"",
+        "+ web.environment.COLOUR: red",
+        "~ web.environment.DJANGO_SETTINGS: shop.settings → shop.production",
+        "- web.environment.API_TOKEN",
+        "- proxy.image",
+    ];
+    for line in shown {
+        assert!(plan.contains(line), "{line:?} is not in\n{plan}");
+    }
+    assert!(!plan.contains("hunter2"), "{plan}");
+    scene.windlass(&["release"]).expect(0);
+    let sent = &ecs.calls_of("RegisterTaskDefinition", "ok-8")[0];
+    assert_eq!((&sent["family"], &sent["ofNextYear"]), (&"ok-8".into(), &serde_json::json!({"deep": [1]})));
+    assert_eq!(sent["containerDefinitions"][0]["command"][2], "exec serve ${HOME}");
+    assert!(sent["containerDefinitions"][0]["image"].as_str().unwrap().contains("@sha256:1111"), "{sent}");
+    // What ECS adds to a document is no change of the file.
+    assert!(scene.windlass(&["release"]).expect(0).stdout.contains("nothing to do"));
+    scene.write("deploy/api.json", file("exec serve --workers 4"));
+    scene.windlass(&["release"]).expect(0);
+    assert_eq!(ecs.calls_of("RegisterTaskDefinition", "ok-8").len(), 2);
+
+    // What would reveal a secret, or cannot be rolled, is refused before anything is asked.
+    let refused = |content: String, why: &str| {
+        let said = scene.write("deploy/api.json", content).windlass(&["plan"]).expect(10).stderr;
+        assert!(said.contains(why) && said.lines().last().unwrap().starts_with("hint: "), "{why:?} is not in\n{said}");
+    };
+    refused("{".to_owned(), "is no JSON");
+    refused(file("x").replace("\"web\"", "\"api\""), "has no container `web`");
+    refused(file("x").replace("DJANGO_SETTINGS", "API_TOKEN"), "`API_TOKEN`, which looks secret");
+    scene.remove("deploy/api.json");
+    assert!(scene.windlass(&["plan"]).expect(10).stderr.contains("cannot be read"));
+}
+
+#[test]
+fn twenty_lines_of_a_log_are_kept_and_a_few_are_shown() {
+    let ecs = Scripted::start(0.0);
+    let scene = project(&ecs, &[("api", "service: crash-breaker-9")], "");
+    let outcome = scene.windlass(&["release", "--format", "json", "--junit", "report.xml"]).expect(30);
+    let lines = |text: &str| text.matches("starting worker ").count();
+    assert_eq!((lines(&outcome.stdout), lines(&outcome.stderr)), (16, 1), "{}\n{}", outcome.stdout, outcome.stderr);
+    let report = std::fs::read_to_string(scene.project().join("report.xml")).unwrap();
+    assert_eq!((lines(&report), report.matches("SHOP_CURRENCY").count()), (16, 1), "{report}");
 }
 
 #[test]

@@ -45,6 +45,11 @@ impl Scripted {
         calls.as_array().unwrap().iter().map(call).collect()
     }
 
+    /// Each service's deployments with their revisions, the newest first.
+    pub(crate) fn state(&self) -> Value {
+        self.ask("GET", "/_state")
+    }
+
     /// The calls of an action that name a service, or its family.
     pub(crate) fn calls_of(&self, action: &str, service: &str) -> Vec<Value> {
         let names = |question: &Value| ["service", "family", "serviceName"].iter().any(|key| question[*key] == service);

@@ -14,6 +14,7 @@ Where a behaviour comes from stands beside it. AWS's documentation is at https:/
 
 import argparse
 import copy
+import datetime
 import json
 import random
 import re
@@ -36,6 +37,7 @@ OLD_IMAGE = "registry.example/shop/api@sha256:" + "0" * 64
 #   going      the service is deleted after `after`
 # Then `rollback` (what ECS does by itself): after `back` the revision before is COMPLETED again.
 EXITED = {"stopCode": "EssentialContainerExited", "stoppedReason": "Essential container in task exited"}
+OLD = ["rolloutState", "rolloutStateReason", "failedTasks", "events", "updatedAt", "deploymentConfiguration", "schedulingStrategy"]
 SCENARIOS = {
     "ok": {"kind": "complete", "after": 3},
     # API_Deployment: rolloutState; an update's answer precedes what other calls see ("eventual consistency", API_UpdateService).
@@ -103,6 +105,32 @@ SCENARIOS = {
     # Fewer fields than AWS sends, and values that nobody knows.
     "bare": {"kind": "complete", "after": 2, "bare": True},
     "slow": {"kind": "complete", "after": 15},
+    # From here on: endpoints that say less than AWS does, refuse more, are late, or lose what they have to say. `leave_out` takes fields
+    # away, `refuse` names actions with code and status, `lose` how many answers of an action are lost after it was carried out, `late` how
+    # long an answer takes, `times` is how moments are written.
+    # API_Deployment: before rolloutState there were only counts.
+    "old-ok": {"kind": "complete", "after": 2, "plain": True, "leave_out": OLD},
+    "old-crash": {"kind": "crash", "period": 0.8, "stop": EXITED, "exit": 1, "plain": True, "leave_out": OLD},
+    # A role that may roll a service, and nothing that is newer than 2020.
+    "denied": {"kind": "crash", "period": 0.8, "stop": EXITED, "exit": 1, "refuse": {
+        action: ["AccessDeniedException", 400] for action in ("ListServiceDeployments", "DescribeServiceDeployments", "StopServiceDeployment")}},
+    "blind": {"kind": "crash", "period": 0.8, "stop": EXITED, "exit": 1, "plain": True, "refuse": {
+        "ListTasks": ["AccessDeniedException", 400]}},
+    "mute": {"kind": "crash", "period": 0.8, "balanced": True, "exit": None, "refuse": {
+        "GetLogEvents": ["", 501], "DescribeTargetHealth": ["", 404], "ListServiceDeployments": ["", 501], "DescribeTargetGroups": ["", 501]},
+        "stop": {"stopCode": "ServiceSchedulerInitiated", "stoppedReason": "Task failed ELB health checks in (target-group x)"}},
+    "iso": {"kind": "crash", "period": 0.8, "stop": EXITED, "exit": 1, "times": "iso"},
+    "timeless": {"kind": "crash", "period": 0.8, "stop": EXITED, "exit": 1, "times": "none"},
+    "null-exit": {"kind": "crash", "period": 0.8, "exit": None, "container_reason": None, "stop": {
+        "stopCode": "EssentialContainerExited", "stoppedReason": None}},
+    "short-update": {"kind": "complete", "after": 2, "update_says": ["serviceName", "taskDefinition"]},
+    "stale-update": {"kind": "complete", "after": 3, "stale": 1.5, "stale_update": True},
+    "blue-green-plain": {"kind": "complete", "after": 3, "strategy": "BLUE_GREEN", "plain": True},
+    "late": {"kind": "complete", "after": 2, "late": {"DescribeServices": 3.6}},
+    "late-register": {"kind": "complete", "after": 2, "late": {"RegisterTaskDefinition": 8}},
+    "late-update": {"kind": "complete", "after": 2, "late": {"UpdateService": 8}},
+    "lost": {"kind": "complete", "after": 2, "lose": {"RegisterTaskDefinition": 1, "UpdateService": 1}},
+    "lost-for-good": {"kind": "complete", "after": 2, "lose": {"UpdateService": 100}},
 }
 # The numbers of benches/rollouts are part of a scenario's name: `ok@12.5` completes after 12.5 s.
 
@@ -111,6 +139,28 @@ class Refused(Exception):
     def __init__(self, code, message, status=400):
         super().__init__(message)
         self.code, self.message, self.status = code, message, status
+
+
+class Lost(Exception):
+    """What was asked is done, and nobody hears of it."""
+
+
+class Late:
+    def __init__(self, answer, seconds):
+        self.answer, self.seconds = answer, seconds
+
+
+def timed(value, how):
+    """Moments as other endpoints write them: API references of JSON services allow numbers, some send ISO 8601, some nothing."""
+    if isinstance(value, list):
+        return [timed(one, how) for one in value]
+    if not isinstance(value, dict):
+        return value
+    moments = {key for key in value if key.endswith("At") and isinstance(value[key], (int, float))}
+    kept = {key: timed(one, how) for key, one in value.items() if key not in moments}
+    if how == "iso":
+        kept.update({key: datetime.datetime.fromtimestamp(value[key], datetime.timezone.utc).isoformat() for key in moments})
+    return kept
 
 
 class Deployment:
@@ -160,6 +210,15 @@ class Service:
 
     def register(self, document):
         revision = copy.deepcopy(document)
+        # What ECS writes into its answers where nothing was said (seen in those of DescribeTaskDefinition).
+        for container in revision.get("containerDefinitions", []):
+            for key, value in [("cpu", 0), ("essential", True), ("environment", []), ("mountPoints", []), ("volumesFrom", [])]:
+                container.setdefault(key, value)
+            for port in container.get("portMappings", []):
+                port.setdefault("hostPort", port["containerPort"])
+                port.setdefault("protocol", "tcp")
+        for key in ("volumes", "placementConstraints"):
+            revision.setdefault(key, [])
         number = len(self.definitions) + 1
         revision.update(taskDefinitionArn=f"{ARN}:task-definition/{self.name}:{number}", revision=number, status="ACTIVE",
                         requiresAttributes=[{"name": "com.amazonaws.ecs.capability.ecr-auth"}], compatibilities=["EC2", "FARGATE"],
@@ -295,6 +354,10 @@ class Service:
             answer["deploymentController"] = {"type": self.script["controller"]}
         if self.script.get("balanced"):
             answer["loadBalancers"] = [{"targetGroupArn": group_arn(self.name), "containerName": "web", "containerPort": 8000}]
+        for field in self.script.get("leave_out", []):
+            answer.pop(field, None)
+            for view in views:
+                view.pop(field, None)
         if self.script.get("bare"):
             for view in views:
                 for field in ["id", "failedTasks", "rolloutStateReason", "launchType", "createdAt", "pendingCount"]:
@@ -371,7 +434,7 @@ class World:
     def __init__(self, scale, throttle):
         self.scale, self.throttle = scale, throttle
         self.lock = threading.RLock()
-        self.services, self.calls, self.random, self.port = {}, [], random.Random(7), 0
+        self.services, self.tags, self.calls, self.random, self.port = {}, {}, [], random.Random(7), 0
 
     def service(self, cluster, name):
         cluster, name = (cluster or "default").rsplit("/", 1)[-1], name.rsplit("/", 1)[-1]
@@ -386,7 +449,32 @@ class World:
         if self.random.random() < self.throttle:
             self.calls[-1]["throttled"] = True
             raise Refused("ThrottlingException", "Rate exceeded")
-        return getattr(self, action)(question)
+        script = self.script_of(question)
+        if action in script.get("refuse", {}):
+            code, status = script["refuse"][action]
+            raise Refused(code, "", status)
+        answer = getattr(self, action)(question)
+        if "times" in script and isinstance(answer, dict):
+            answer = timed(answer, script["times"])
+        if action == "DescribeServices" and "leave_out" in script:
+            answer.pop("failures", None)
+        if script.get("lose", {}).get(action, 0) > 0:
+            script["lose"][action] -= 1
+            raise Lost(0)
+        if action in script.get("late", {}):
+            return Late(answer, script["late"][action] * self.scale)
+        return answer
+
+    def script_of(self, q):
+        """The script of the service that a question is about."""
+        name = next((q[key] for key in ("service", "family", "serviceName", "familyPrefix") if key in q), None)
+        name = name or (q.get("services") or [None])[0] or q.get("logGroupName") or q.get("TargetGroupArn") or q.get("TargetGroupArns.member.1")
+        if name and "targetgroup" in name:
+            name = name.split("/")[-2]
+        if name is None and q.get("tasks"):
+            name = next((one.name for one in self.services.values() for task in one.tasks if task["taskArn"] in q["tasks"]), None)
+        own = self.services.get((name or "").rsplit("/", 1)[-1])
+        return own.script if own else {}
 
     def DescribeClusters(self, q):
         there = [name for name in q.get("clusters", ["default"]) if name != "nowhere"]
@@ -411,10 +499,12 @@ class World:
         if service.script.get("missing"):
             raise Refused("ServiceNotFoundException", "Service not found.")
         service.update(self.definition(q["taskDefinition"])["taskDefinitionArn"], q.get("forceNewDeployment", False))
-        stale, service.script["stale"] = service.script.get("stale", 0), 0
+        stale = service.script.get("stale", 0)
+        if not service.script.get("stale_update"):
+            service.script["stale"] = 0
         answer = service.describe()
         service.script["stale"] = stale
-        return {"service": answer}
+        return {"service": {key: answer[key] for key in service.script.get("update_says", answer)}}
 
     def definition(self, text):
         family, _, number = text.rsplit("/", 1)[-1].partition(":")
@@ -427,10 +517,14 @@ class World:
         raise Refused("ClientException", f"Unable to describe task definition: {text}")
 
     def DescribeTaskDefinition(self, q):
-        return {"taskDefinition": self.definition(q["taskDefinition"]), "tags": [{"key": "team", "value": "shop"}]}
+        definition = self.definition(q["taskDefinition"])
+        first = [{"key": "team", "value": "shop"}] if definition["revision"] == 1 else []
+        return {"taskDefinition": definition, "tags": self.tags.get(definition["taskDefinitionArn"], first)}
 
     def RegisterTaskDefinition(self, q):
-        return {"taskDefinition": self.service("shop", q["family"]).register({key: value for key, value in q.items() if key != "tags"})}
+        made = self.service("shop", q["family"]).register({key: value for key, value in q.items() if key != "tags"})
+        self.tags[made["taskDefinitionArn"]] = q.get("tags", [])
+        return {"taskDefinition": made}
 
     def ListTaskDefinitions(self, q):
         service = self.service("shop", q["familyPrefix"])
@@ -596,10 +690,16 @@ class Handler(BaseHTTPRequestHandler):
                 if not hasattr(World, action) or not action[:1].isupper():
                     raise Refused("UnknownOperationException", "")
                 answer = world.call(action, question)
+            except Lost:
+                self.close_connection = True
+                return self.connection.close()
             except Refused as refused:
                 if is_query:
                     return self.answer(refused.status, f"<ErrorResponse><Error><Code>{refused.code}</Code><Message>{refused.message}</Message></Error></ErrorResponse>", "text/xml")
                 return self.answer(refused.status, json.dumps({"__type": refused.code, "message": refused.message}))
+        if isinstance(answer, Late):
+            time.sleep(answer.seconds)
+            answer = answer.answer
         if is_query:
             return self.answer(200, f"<{action}Response><{action}Result>{answer}</{action}Result></{action}Response>", "text/xml")
         return self.answer(200, json.dumps(answer))
