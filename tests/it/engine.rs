@@ -45,17 +45,19 @@ const FAILS: &str =
 
 /// What the test leaves on the engine: the images of a repository, and a container that the cloud may start while it ends. They go
 /// when this is dropped.
-struct Leftovers {
-    registry: String,
+pub(crate) struct Leftovers {
+    pub(crate) registry: String,
+    /// Of which repository.
+    pub(crate) repository: &'static str,
 }
 
 impl Drop for Leftovers {
     fn drop(&mut self) {
         let remove = r#"
             docker ps --all --format '{{.ID}} {{.Label "ministack.instance"}}' | sed -n "s/ .*:${0##*:}$//p" | xargs --no-run-if-empty docker rm --force
-            docker images --quiet --no-trunc "$0/engine/api" | sort --unique | xargs --no-run-if-empty docker rmi --force
+            docker images --quiet --no-trunc "$0/$1" | sort --unique | xargs --no-run-if-empty docker rmi --force
         "#;
-        Command::new("sh").args(["-c", remove, &self.registry]).stdout(Stdio::null()).stderr(Stdio::null()).status().ok();
+        Command::new("sh").args(["-c", remove, &self.registry, self.repository]).stdout(Stdio::null()).stderr(Stdio::null()).status().ok();
     }
 }
 
@@ -108,7 +110,7 @@ async fn from_an_empty_repository_to_a_crash_that_is_rolled_back() {
     let leftovers;
     let cloud = Ministack::start(true);
     let registry = cloud.registry().to_owned();
-    leftovers = Leftovers { registry };
+    leftovers = Leftovers { registry, repository: "engine/api" };
     let scenario = Scenario { shop: Shop::on(cloud.url(), "engine").await };
     let shop = &scenario.shop;
     shop.add_service(&leftovers.registry);
@@ -213,7 +215,7 @@ async fn a_release_of_real_containers_may_be_killed_at_named_points() {
     let leftovers;
     let cloud = Ministack::start(true);
     let registry = cloud.registry().to_owned();
-    leftovers = Leftovers { registry };
+    leftovers = Leftovers { registry, repository: "engine/api" };
     let scenario = Scenario { shop: Shop::on(cloud.url(), "engine").await };
     let shop = &scenario.shop;
     shop.add_service(&leftovers.registry);

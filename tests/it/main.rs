@@ -79,6 +79,8 @@ mod rollback;
 #[cfg(test)]
 mod rollouts;
 #[cfg(test)]
+mod rollouts_engine;
+#[cfg(test)]
 mod rollouts_many;
 #[cfg(test)]
 mod rollouts_strange;

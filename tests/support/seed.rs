@@ -198,6 +198,38 @@ impl Seed {
         service.launch_type(LaunchType::Fargate).send().await.unwrap();
     }
 
+    /// A load balancer of this name, whose listener forwards all to a target group of this name; gives the group's ARN.
+    pub(crate) async fn balancer(&self, name: &str) -> String {
+        use aws_sdk_elasticloadbalancingv2::types::{Action, ActionTypeEnum, ProtocolEnum, TargetTypeEnum};
+        let elb = aws_sdk_elasticloadbalancingv2::Client::new(&self.0);
+        let made = elb.create_load_balancer().name(name).subnets("subnet-1").send().await.unwrap();
+        let balancer = made.load_balancers()[0].load_balancer_arn().unwrap().to_owned();
+        let group = elb.create_target_group().name(name).protocol(ProtocolEnum::Http).port(8000).target_type(TargetTypeEnum::Ip);
+        let group = group.vpc_id("vpc-1").send().await.unwrap().target_groups()[0].target_group_arn().unwrap().to_owned();
+        let forward = Action::builder().r#type(ActionTypeEnum::Forward).target_group_arn(&group).build();
+        let listener = elb.create_listener().load_balancer_arn(balancer).protocol(ProtocolEnum::Http).port(80).default_actions(forward);
+        listener.send().await.unwrap();
+        group
+    }
+
+    /// A Fargate service of two tasks behind a balancer's target group, whose container `web` listens on 8000.
+    pub(crate) async fn balanced_service(&self, name: &str, image: &str, group: &str) {
+        let ecs = aws_sdk_ecs::Client::new(&self.0);
+        let port = aws_sdk_ecs::types::PortMapping::builder().container_port(8000).build();
+        let container = ContainerDefinition::builder().name("web").image(image).essential(true).port_mappings(port);
+        let definition = ecs.register_task_definition().family(name).container_definitions(container.build());
+        let definition = definition.requires_compatibilities(Compatibility::Fargate).network_mode(NetworkMode::Awsvpc);
+        let made = definition.cpu("256").memory("512").send().await.unwrap();
+        let arn = made.task_definition.unwrap().task_definition_arn.unwrap();
+        let network = AwsVpcConfiguration::builder().subnets("subnet-1").build().unwrap();
+        let service = ecs.create_service().cluster(name).service_name(name).task_definition(arn).desired_count(2);
+        let breaker = DeploymentCircuitBreaker::builder().enable(true).rollback(true).build();
+        let service = service.deployment_configuration(DeploymentConfiguration::builder().deployment_circuit_breaker(breaker).build());
+        let service = service.network_configuration(NetworkConfiguration::builder().awsvpc_configuration(network).build());
+        let balancer = aws_sdk_ecs::types::LoadBalancer::builder().target_group_arn(group).container_name("web").container_port(8000);
+        service.load_balancers(balancer.build()).launch_type(LaunchType::Fargate).send().await.unwrap();
+    }
+
     /// As [`Seed::function`], with variables.
     pub(crate) async fn function_with(&self, name: &str, image: &str, variables: &[(&str, &str)]) {
         let lambda = aws_sdk_lambda::Client::new(&self.0);
