@@ -104,6 +104,19 @@ fn damaged(seeds: &[String], random: &mut Random) -> String {
     text
 }
 
+/// Reads it, looks at it and outlines it; is it accepted?
+fn looked_at(text: &str) -> bool {
+    let Ok((buildspec, _)) = read(text) else { return false };
+    std::hint::black_box(lint(&buildspec));
+    let order = Order {
+        buildspec: Source::Text { name: "x".into(), text: text.to_owned() },
+        environment: BTreeMap::new(),
+        ..Order::new("/".into())
+    };
+    assert!(outline(&order, true).is_ok());
+    true
+}
+
 #[test]
 fn damaged_buildspecs_neither_panic_nor_hang() {
     let cases = parse(include_str!("../../tests/cases/buildspec.yml")).unwrap();
@@ -120,24 +133,25 @@ fn damaged_buildspecs_neither_panic_nor_hang() {
     let mut random = Random(u64::from(nanos) | 1);
     while started.elapsed() < Duration::from_secs(seconds) {
         let text = damaged(&seeds, &mut random);
-        let begun = Instant::now();
-        let outcome = std::panic::catch_unwind(|| {
-            let Ok((buildspec, _)) = read(&text) else { return false };
-            lint(&buildspec);
-            let order = Order {
-                buildspec: Source::Text { name: "x".into(), text: text.clone() },
-                environment: BTreeMap::new(),
-                ..Order::new("/".into())
-            };
-            assert!(outline(&order, true).is_ok());
-            true
-        });
-        match outcome {
-            Ok(ok) => accepted += u64::from(ok),
-            Err(_) => panic!("it panics at {text:?}"),
+        // On a busy machine the other programs' time counts, too: what really takes long does so each time.
+        let mut shortest = Duration::MAX;
+        for _ in 0..3 {
+            let begun = Instant::now();
+            match std::panic::catch_unwind(|| looked_at(&text)) {
+                Ok(ok) if shortest == Duration::MAX => accepted += u64::from(ok),
+                Ok(_) => {}
+                Err(_) => panic!("it panics at {text:?}"),
+            }
+            shortest = shortest.min(begun.elapsed());
+            if shortest < LIMIT {
+                break;
+            }
         }
-        assert!(begun.elapsed() < LIMIT, "it takes {:?}: {text:?}", begun.elapsed());
+        assert!(shortest < LIMIT, "it takes {shortest:?}: {text:?}");
         runs += 1;
+        if runs.is_multiple_of(1_000_000) {
+            eprintln!("{runs} buildspecs after {} s", started.elapsed().as_secs());
+        }
     }
     eprintln!("{runs} buildspecs in {seconds} s, {accepted} of them accepted: no panic, no hang");
 }
