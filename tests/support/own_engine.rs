@@ -111,9 +111,10 @@ impl Drop for OwnEngine {
             }
             std::thread::sleep(Duration::from_millis(50));
         }
-        // It binds its storage onto itself.
+        // It binds its storage onto itself; and killed in the midst of a step, it has left that step's files mounted below.
         for _ in 0..=usize::from(self.mounted) {
-            Command::new("umount").arg(self.folder.path().join("data")).stderr(Stdio::null()).status().ok();
+            let storage = self.folder.path().join("data");
+            Command::new("umount").args(["--recursive", "--lazy"]).arg(storage).stderr(Stdio::null()).status().ok();
         }
     }
 }
