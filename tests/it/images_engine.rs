@@ -115,9 +115,7 @@ async fn a_builder_that_has_built_nothing_yet_takes_layers_from_the_registry() {
     assert!(built.stderr.contains("1 of 2 layers sent"), "the other one is there: {}", built.stderr);
 }
 
-/// Podman is a second engine, and no package that every machine has: `cargo test --test it -- --ignored podman`.
 #[tokio::test]
-#[ignore = "needs Podman: apt-get install podman"]
 async fn podmans_socket_builds_and_pushes() {
     let (_images, mut shop) = shop("images-podman", true).await;
     let folder = tempfile::tempdir().unwrap();
