@@ -69,6 +69,9 @@ const SCENARIOS: &[(&str, i32, &str)] = &[
     ("deadlock", 11, ""),
     ("desired-zero", 0, ""),
     ("daemon", 0, ""),
+    ("hosts", 0, ""),
+    ("providers", 0, ""),
+    ("firelens", 30, ""),
     ("many-tasks", 30, ""),
     ("sidecar", 0, ""),
     ("blue-green", 0, ""),
@@ -110,6 +113,8 @@ fn every_scenario_ends_with_its_exit_code_and_says_why() {
     // ECS goes back by itself, or is asked to end the deployment; only where it cannot be asked is there a second update.
     assert_eq!([updates("crash-breaker"), updates("crash-loop"), updates("crash-loop-plain"), updates("breaker-only")], [1, 1, 2, 2]);
     assert!(ecs.calls().iter().all(|(_, question)| question["desiredCount"].is_null()), "the desired count is auto scaling's");
+    let where_they_run = |question: &serde_json::Value| question["launchType"].is_null() && question["capacityProviderStrategy"].is_null();
+    assert!(["hosts", "providers"].iter().all(|scenario| ecs.calls_of("UpdateService", scenario).iter().all(where_they_run)));
     for refused in ["inactive", "code-deploy", "external", "deadlock"] {
         assert_eq!(ecs.calls_of("RegisterTaskDefinition", refused).len(), 0, "{refused}");
     }

@@ -86,6 +86,13 @@ SCENARIOS = {
     "daemon": {"kind": "complete", "after": 2, "scheduling": "DAEMON"},
     # API_ListTasks: at most 100 an answer; API_DescribeTasks: at most 100 a question.
     "many-tasks": {"kind": "crash", "period": 0.5, "stop": EXITED, "exit": 1, "desired": 120, "batch": 120},
+    # API_UpdateService: without launchType and capacityProviderStrategy the service keeps its own; to send another than it has is refused.
+    "hosts": {"kind": "complete", "after": 2, "capacity": {"launchType": "EC2"}},
+    "providers": {"kind": "complete", "after": 2, "capacity": {"capacityProviderStrategy": [
+        {"capacityProvider": "hosts", "base": 1, "weight": 1}, {"capacityProvider": "FARGATE_SPOT", "base": 0, "weight": 3}]}},
+    # using_firelens.html: what a container prints goes to wherever a router sends it.
+    "firelens": {"kind": "crash", "period": 0.7, "stop": EXITED, "exit": 1, "breaker": True, "rollback": True, "back": 1,
+                 "log": {"logDriver": "awsfirelens", "options": {"Name": "otlp", "Host": "signoz.internal"}}},
     # A container that is not essential may end while its task goes on (API_ContainerDefinition).
     "sidecar": {"kind": "complete", "after": 2.5, "sidecar": True},
     # API_ServiceDeployment: lifecycleStage
@@ -183,7 +190,7 @@ class Service:
         if number:
             self.script["period" if self.script.get("kind") == "crash" else "after"] = float(number)
         self.definitions, self.tasks, self.events = [], [], []
-        self.register(first_definition(name))
+        self.register(first_definition(name, self.script.get("log")))
         self.number = random.randrange(10**12)
         now = self.now()
         first = Deployment(self.next(), self.definitions[0]["taskDefinitionArn"], now - 3600, self.script, "complete")
@@ -350,6 +357,10 @@ class Service:
             "events": self.events[:100], "deploymentConfiguration": configuration, "launchType": "FARGATE",
             "schedulingStrategy": self.script.get("scheduling", "REPLICA"), "createdAt": now - 86400, "roleArn": None,
         }
+        if "capacity" in self.script:
+            for view in [answer, *views]:
+                del view["launchType"]
+                view.update(self.script["capacity"])
         if "controller" in self.script:
             answer["deploymentController"] = {"type": self.script["controller"]}
         if self.script.get("balanced"):
@@ -407,7 +418,9 @@ def newer_failed(everything, index):
     return everything[index].kind == "fail" and index + 1 < len(everything) and everything[index + 1].state == "FAILED"
 
 
-def first_definition(name):
+def first_definition(name, log=None):
+    log = log or {"logDriver": "awslogs", "options": {
+        "awslogs-group": f"/ecs/{name}", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "web"}}
     return {
         "family": name, "networkMode": "awsvpc", "requiresCompatibilities": ["FARGATE"], "cpu": "256", "memory": "512",
         "executionRoleArn": f"arn:aws:iam::{ACCOUNT}:role/execution", "taskRoleArn": f"arn:aws:iam::{ACCOUNT}:role/task",
@@ -419,8 +432,7 @@ def first_definition(name):
             {"name": "web", "image": OLD_IMAGE, "cpu": 0, "essential": True, "portMappings": [{"containerPort": 8000, "protocol": "tcp"}],
              "environment": [{"name": "DJANGO_SETTINGS", "value": "shop.settings"}, {"name": "API_TOKEN", "value": "hunter2-hunter2"}],
              "secrets": [{"name": "DATABASE_URL", "valueFrom": f"arn:aws:secretsmanager:us-east-1:{ACCOUNT}:secret:shop:url::"}],
-             "logConfiguration": {"logDriver": "awslogs", "options": {
-                 "awslogs-group": f"/ecs/{name}", "awslogs-region": "us-east-1", "awslogs-stream-prefix": "web"}}, "newHere": "kept"},
+             "logConfiguration": log, "newHere": "kept"},
             {"name": "proxy", "image": "registry.example/proxy:1", "cpu": 0, "essential": False},
         ],
     }
