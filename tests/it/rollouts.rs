@@ -10,7 +10,9 @@ use crate::support::scripted::Scripted;
 
 /// A project whose services are prebuilt images: `NAME: {… BODY}` each, with the policy below.
 pub(crate) fn project(ecs: &Scripted, services: &[(&str, &str)], policy: &str) -> Scene {
-    let scene = Scene::new(ecs.url());
+    let mut scene = Scene::new(ecs.url());
+    // Images of a registry that nobody has: the engine would look for it by name, one after another, while others wait to push.
+    scene.set("DOCKER_HOST", "unix:///nonexistent");
     let image = format!("registry.example/shop/api@sha256:{}", "1".repeat(64));
     let service = |(name, body): &(&str, &str)| format!("  {name}: {{image: \"{image}\", cluster: shop, container: web, {body}}}\n");
     let services: Vec<String> = services.iter().map(service).collect();
