@@ -161,6 +161,9 @@ class Trial:
             for revision in revisions[name]:
                 rest = json.loads(json.dumps({key: value for key, value in revision.items() if key not in ("taskDefinitionArn", "revision", "registeredAt", "status")}))
                 images.append(rest["containerDefinitions"][0].pop("image"))
+                # Which release has registered it is written on it.
+                labels = rest["containerDefinitions"][0].pop("dockerLabels", {})
+                wrong += [f"{revision['taskDefinitionArn']} has a label {label}" for label in labels if not label.startswith("windlass.")]
                 first = first or rest
                 if rest != first:
                     wrong.append(f"{revision['taskDefinitionArn']} is no clone of the first")
