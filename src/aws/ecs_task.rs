@@ -5,23 +5,10 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
+use crate::model::ANSWERED_ONLY;
+
 use super::ecs_json::{Patience, count, list, text, text_or_empty, texts};
 use super::{Aws, AwsError};
-
-/// What `DescribeTaskDefinition` answers and `RegisterTaskDefinition` does not take.
-///
-/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_TaskDefinition.html>
-const OF_ECS: [&str; 9] = [
-    "taskDefinitionArn",
-    "revision",
-    "status",
-    "requiresAttributes",
-    "compatibilities",
-    "registeredAt",
-    "registeredBy",
-    "deregisteredAt",
-    "deleteRequestedAt",
-];
 
 /// A task definition. It keeps the whole of AWS's answer, so that the next revision loses nothing.
 #[derive(Clone)]
@@ -176,7 +163,7 @@ impl Aws {
 fn definition(raw: &Value, tags: Option<&Value>) -> TaskDefinition {
     let mut document = raw.clone();
     if let Some(fields) = document.as_object_mut() {
-        fields.retain(|name, value| !OF_ECS.contains(&name.as_str()) && !value.is_null());
+        fields.retain(|name, value| !ANSWERED_ONLY.contains(&name.as_str()) && !value.is_null());
         if let Some(tags) = tags.and_then(own_tags) {
             fields.insert("tags".to_owned(), tags);
         }

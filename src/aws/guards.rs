@@ -1,4 +1,5 @@
-//! The small questions of `verify`: a bucket's policy, a log group's retention, a function's network, schedules, caches, a pipeline.
+//! The small questions of `verify`: a bucket's policy, a log group's retention, a function's network and address, schedules, caches, a
+//! pipeline and the roles of its builds.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -15,13 +16,17 @@ use super::{Aws, AwsError};
 pub struct Surroundings {
     /// Its subnets; empty outside a VPC.
     pub subnets: Vec<String>,
+    /// Its security groups; none outside a VPC.
+    pub security_groups: Vec<String>,
+    /// What it acts as.
+    pub role: Option<String>,
     /// Its plain variables.
     pub variables: BTreeMap<String, String>,
 }
 
 impl fmt::Debug for Surroundings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Surroundings").field("subnets", &self.subnets).field("variables", &self.variables.keys()).finish()
+        f.debug_struct("Surroundings").field("subnets", &self.subnets).field("variables", &self.variables.keys()).finish_non_exhaustive()
     }
 }
 
@@ -51,6 +56,23 @@ pub struct Pipeline {
     pub providers: Vec<String>,
     /// The branches, tags or files whose pushes start it.
     pub triggers: usize,
+    /// What it acts as itself.
+    pub role: Option<String>,
+    /// The `CodeBuild` projects of its actions.
+    pub projects: Vec<String>,
+}
+
+/// A function that answers at an address of its own.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Addressed {
+    /// Its name.
+    pub function: String,
+    /// The host of its address.
+    pub host: String,
+    /// May anybody call it?
+    pub open: bool,
+    /// Its subnets; empty outside a VPC.
+    pub subnets: Vec<String>,
 }
 
 impl Aws {
@@ -96,8 +118,11 @@ impl Aws {
             answer => answer?,
         };
         let variables = answer.environment.and_then(|environment| environment.variables).unwrap_or_default();
+        let network = answer.vpc_config;
         Ok(Some(Surroundings {
-            subnets: answer.vpc_config.and_then(|vpc| vpc.subnet_ids).unwrap_or_default(),
+            security_groups: network.as_ref().and_then(|vpc| vpc.security_group_ids.clone()).unwrap_or_default(),
+            subnets: network.and_then(|vpc| vpc.subnet_ids).unwrap_or_default(),
+            role: answer.role.filter(|role| !role.is_empty()),
             variables: variables.into_iter().collect(),
         }))
     }
@@ -155,6 +180,58 @@ impl Aws {
                 .collect(),
             providers: actions().filter_map(|action| of(action, "provider")).collect(),
             triggers: list(pipeline, "triggers").len(),
+            role: text(pipeline, "roleArn"),
+            projects: actions()
+                .filter(|action| of(action, "provider").as_deref() == Some("CodeBuild"))
+                .filter_map(|action| action.pointer("/configuration/ProjectName").and_then(Value::as_str).map(str::to_owned))
+                .collect(),
         }))
+    }
+
+    /// What the builds of `CodeBuild` projects act as: each project's name, and its role. At most 100 projects.
+    ///
+    /// <https://docs.aws.amazon.com/codebuild/latest/APIReference/API_BatchGetProjects.html>
+    ///
+    /// # Errors
+    /// Not allowed; the endpoint does not know the service.
+    pub async fn project_roles(&self, projects: &[String]) -> Result<Vec<(String, String)>, AwsError> {
+        let answer = self.json(Service::CodeBuild, "codebuild:BatchGetProjects", projects.join(", "), &json!({"names": projects})).await?;
+        Ok(list(&answer, "projects").iter().filter_map(|project| Some((text(project, "name")?, text(project, "serviceRole")?))).collect())
+    }
+
+    /// The functions whose names begin with `prefix` and that answer at one of these hosts.
+    ///
+    /// <https://docs.aws.amazon.com/lambda/latest/api/API_ListFunctions.html>,
+    /// <https://docs.aws.amazon.com/lambda/latest/api/API_ListFunctionUrlConfigs.html>
+    ///
+    /// # Errors
+    /// Not allowed.
+    pub async fn addressed(&self, prefix: &str, hosts: &[&str]) -> Result<Vec<Addressed>, AwsError> {
+        let lambda = &self.0.lambda;
+        let mut functions = Vec::new();
+        let mut marker = None;
+        loop {
+            let page = lambda.list_functions().set_marker(marker).send().await.map_err(AwsError::of("lambda:ListFunctions", prefix))?;
+            let ours = page.functions.unwrap_or_default().into_iter();
+            functions.extend(ours.filter(|function| function.function_name.as_deref().is_some_and(|name| name.starts_with(prefix))));
+            marker = page.next_marker.filter(|marker| !marker.is_empty());
+            if marker.is_none() {
+                break;
+            }
+        }
+        let mut found = Vec::new();
+        for function in functions {
+            let name = function.function_name.unwrap_or_default();
+            let answer = lambda.list_function_url_configs().function_name(&name).send().await;
+            let subnets = function.vpc_config.and_then(|vpc| vpc.subnet_ids).unwrap_or_default();
+            for config in answer.map_err(AwsError::of("lambda:ListFunctionUrlConfigs", &name))?.function_url_configs {
+                let host = config.function_url.trim_start_matches("https://").trim_end_matches('/').to_owned();
+                if hosts.iter().any(|one| one.eq_ignore_ascii_case(&host)) {
+                    let open = config.auth_type.as_str() == "NONE";
+                    found.push(Addressed { function: name.clone(), host, open, subnets: subnets.clone() });
+                }
+            }
+        }
+        Ok(found)
     }
 }

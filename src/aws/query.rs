@@ -19,6 +19,7 @@ use aws_smithy_runtime_api::client::orchestrator::{HttpResponse, OrchestratorErr
 use aws_smithy_runtime_api::client::ser_de::{DeserializeResponse, SharedResponseDeserializer};
 use aws_smithy_types::body::SdkBody;
 use aws_types::SigningName;
+use aws_types::region::{Region, SigningRegion};
 use bytes::Bytes;
 use serde_json::Value;
 
@@ -31,10 +32,12 @@ use super::{Aws, AwsError};
 pub(super) enum Service {
     ApplicationAutoScaling,
     CloudWatch,
+    CodeBuild,
     CodePipeline,
     Ec2,
     ElastiCache,
     Events,
+    Iam,
     Rds,
     Scheduler,
 }
@@ -47,10 +50,12 @@ impl Service {
         match self {
             Self::ApplicationAutoScaling => "application-autoscaling",
             Self::CloudWatch => "monitoring",
+            Self::CodeBuild => "codebuild",
             Self::CodePipeline => "codepipeline",
             Self::Ec2 => "ec2",
             Self::ElastiCache => "elasticache",
             Self::Events => "events",
+            Self::Iam => "iam",
             Self::Rds => "rds",
             Self::Scheduler => "scheduler",
         }
@@ -61,10 +66,12 @@ impl Service {
         match self {
             Self::ApplicationAutoScaling => "AnyScaleFrontendService",
             Self::CloudWatch => "GraniteServiceVersion20100801",
+            Self::CodeBuild => "CodeBuild_20161006",
             Self::CodePipeline => "CodePipeline_20150709",
             Self::Ec2 => "2016-11-15",
             Self::ElastiCache => "2015-02-02",
             Self::Events => "AWSEvents",
+            Self::Iam => "2010-05-08",
             Self::Rds => "2014-10-31",
             // It has paths, and no targets.
             Self::Scheduler => "2021-06-30",
@@ -75,7 +82,23 @@ impl Service {
     fn url(self, region: &str, fips: bool) -> String {
         let host = if fips { format!("{}-fips", self.host()) } else { self.host().to_owned() };
         let domain = if region.starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
-        format!("https://{host}.{region}.{domain}")
+        match self.global(region) {
+            Some("us-east-1") => format!("https://{host}.{domain}"),
+            Some("us-gov-west-1") => format!("https://{}.us-gov.{domain}", self.host()),
+            global => format!("https://{host}.{}.{domain}", global.unwrap_or(region)),
+        }
+    }
+
+    /// The region that questions are signed for, of a service that is one for all regions of a partition.
+    ///
+    /// <https://docs.aws.amazon.com/general/latest/gr/iam-service.html>
+    fn global(self, region: &str) -> Option<&'static str> {
+        match region {
+            _ if self != Self::Iam => None,
+            region if region.starts_with("cn-") => Some("cn-north-1"),
+            region if region.starts_with("us-gov-") => Some("us-gov-west-1"),
+            _ => Some("us-east-1"),
+        }
     }
 }
 
@@ -174,7 +197,7 @@ impl Aws {
     ) -> Result<Bytes, AwsError> {
         let fence = (!super::fence::reads(action(operation))).then(|| self.0.fence.clone());
         let answer = Arc::default();
-        let carried = Carried { name: service.host(), fence, answer: Reader(Arc::clone(&answer)) };
+        let carried = Carried { name: service.host(), region: service.global(self.region()), fence, answer: Reader(Arc::clone(&answer)) };
         let url = self.endpoint_url().map_or_else(|| service.url(self.region(), self.0.config.use_fips() == Some(true)), str::to_owned);
         let call = self.0.elb.describe_account_limits().customize();
         let place = place.map(|(method, path)| (method, format!("{}{path}", url.trim_end_matches('/'))));
@@ -221,6 +244,8 @@ pub(super) fn encoded(text: &str) -> String {
 #[derive(Debug, Clone)]
 struct Carried {
     name: &'static str,
+    /// Where it is another than the client's.
+    region: Option<&'static str>,
     fence: Option<Fence>,
     answer: Reader,
 }
@@ -232,6 +257,9 @@ impl Intercept for Carried {
 
     fn read_before_execution(&self, _: &BeforeSerializationInterceptorContextRef<'_>, config: &mut ConfigBag) -> Result<(), BoxError> {
         config.interceptor_state().store_put(SigningName::from_static(self.name));
+        if let Some(region) = self.region {
+            config.interceptor_state().store_put(SigningRegion::from(Region::from_static(region)));
+        }
         config.interceptor_state().store_put(SharedResponseDeserializer::new(self.answer.clone()));
         Ok(())
     }
@@ -301,6 +329,10 @@ mod tests {
         assert_eq!(Service::Ec2.url("eu-west-1", false), "https://ec2.eu-west-1.amazonaws.com");
         assert_eq!(Service::CloudWatch.url("us-east-1", true), "https://monitoring-fips.us-east-1.amazonaws.com");
         assert_eq!(Service::Rds.url("cn-north-1", false), "https://rds.cn-north-1.amazonaws.com.cn");
+        assert_eq!(Service::Iam.url("eu-west-1", false), "https://iam.amazonaws.com");
+        assert_eq!(Service::Iam.url("eu-west-1", true), "https://iam-fips.amazonaws.com");
+        assert_eq!(Service::Iam.url("cn-northwest-1", false), "https://iam.cn-north-1.amazonaws.com.cn");
+        assert_eq!(Service::Iam.url("us-gov-east-1", false), "https://iam.us-gov.amazonaws.com");
     }
 
     #[test]

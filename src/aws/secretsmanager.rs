@@ -9,6 +9,8 @@ pub struct Secret {
     pub key: Option<String>,
     /// Is it on its way out?
     pub deleted: bool,
+    /// Does its value change by itself?
+    pub rotates: bool,
 }
 
 impl Aws {
@@ -25,7 +27,8 @@ impl Aws {
             answer => {
                 let answer = answer?;
                 let key = answer.kms_key_id.filter(|key| !key.is_empty() && key != "alias/aws/secretsmanager");
-                Ok(Some(Secret { key, deleted: answer.deleted_date.is_some() }))
+                let rotates = answer.rotation_enabled.unwrap_or_default();
+                Ok(Some(Secret { key, deleted: answer.deleted_date.is_some(), rotates }))
             }
         }
     }

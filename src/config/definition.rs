@@ -5,23 +5,10 @@ use std::path::Path;
 use serde_json::Value;
 
 use crate::model::yaml::Place;
-use crate::model::{Exit, Failure, Mask, UnitName, sensitive};
+use crate::model::{ANSWERED_ONLY, Exit, Failure, Mask, UnitName, sensitive};
 
 use super::layers::expand;
 use super::{Given, Service};
-
-/// What `DescribeTaskDefinition` answers and `RegisterTaskDefinition` does not take: a file may be the answer of the one.
-const OF_ECS: [&str; 9] = [
-    "taskDefinitionArn",
-    "revision",
-    "status",
-    "requiresAttributes",
-    "compatibilities",
-    "registeredAt",
-    "registeredBy",
-    "deregisteredAt",
-    "deleteRequestedAt",
-];
 
 /// Reads the file that a service's next revision is rendered from.
 pub(super) fn read(root: &Path, name: &UnitName, service: &mut Service, given: &Given) -> Result<(), Failure> {
@@ -35,7 +22,8 @@ pub(super) fn read(root: &Path, name: &UnitName, service: &mut Service, given: &
     let refused = |problem: super::read::Problem| problem.at(&path, &text);
     put_in(&mut document, &text, given).map_err(refused)?;
     let Some(fields) = document.as_object_mut() else { return Err(failed("holds no object").hint(hint)) };
-    fields.retain(|key, value| !OF_ECS.contains(&key.as_str()) && !value.is_null());
+    // A file may be an answer of ECS's.
+    fields.retain(|key, value| !ANSWERED_ONLY.contains(&key.as_str()) && !value.is_null());
     let containers = fields.get("containerDefinitions").and_then(Value::as_array).map(Vec::as_slice).unwrap_or_default();
     let text_of = |value: &Value, key: &str| value.get(key).and_then(Value::as_str).unwrap_or_default().to_owned();
     if !containers.iter().any(|container| text_of(container, "name") == service.container) {

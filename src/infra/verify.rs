@@ -18,11 +18,12 @@ const BUCKETS: [&str; 6] = [
 ];
 
 /// What is asked of everything else.
-const READS: [&str; 31] = [
+const READS: [&str; 40] = [
     "application-autoscaling:DescribeScalableTargets",
     "application-autoscaling:DescribeScalingPolicies",
     "cloudfront:GetDistribution",
     "cloudwatch:DescribeAlarms",
+    "codebuild:BatchGetProjects",
     "codepipeline:GetPipeline",
     "ec2:DescribeInstances",
     "ec2:DescribeManagedPrefixLists",
@@ -45,8 +46,16 @@ const READS: [&str; 31] = [
     "elasticloadbalancing:DescribeRules",
     "elasticloadbalancing:DescribeTargetGroups",
     "events:ListRules",
+    "iam:GetPolicy",
+    "iam:GetPolicyVersion",
+    "iam:GetRole",
+    "iam:GetRolePolicy",
+    "iam:ListAttachedRolePolicies",
+    "iam:ListRolePolicies",
     "lambda:GetFunction",
     "lambda:GetFunctionConfiguration",
+    "lambda:ListFunctionUrlConfigs",
+    "lambda:ListFunctions",
     "logs:DescribeLogGroups",
     "rds:DescribeDBInstances",
     "secretsmanager:DescribeSecret",

@@ -1,6 +1,6 @@
 //! The load balancers of a service: who gets through to it.
 
-use crate::aws::{Aws, Balancer, EdgeOrigin};
+use crate::aws::{Aws, Balancer, BalancerListener, EdgeOrigin};
 
 use super::edge::{Front, is_server};
 use super::network::{Guests, Network, some};
@@ -35,6 +35,9 @@ pub(super) async fn inspect(aws: &Aws, groups: &[String], fronts: &[Front], shee
             let origins: Vec<(&Front, &EdgeOrigin)> = origins(&balancer, fronts);
             guests(aws, &balancer, !origins.is_empty(), sheet).await;
             header(&balancer, group, &origins, sheet);
+            if origins.is_empty() {
+                encryption(&balancer, group, sheet);
+            }
         }
     }
 }
@@ -61,6 +64,21 @@ fn routes(balancer: &Balancer, group: &str, sheet: &mut Sheet) {
         sheet.fail("load-balancer", seen, "add a rule that forwards the service's paths or hosts to it");
     } else {
         sheet.ok("load-balancer", format!("`{}` forwards to it ({})", balancer.name, some(&ways)));
+    }
+}
+
+/// Of what CloudFront reaches, `origin-tls` tells.
+fn encryption(balancer: &Balancer, group: &str, sheet: &mut Sheet) {
+    const CHECK: &str = "load-balancer-tls";
+    let ours = |listener: &&BalancerListener| listener.forwards.iter().any(|forward| forward.groups.iter().any(|one| one == group));
+    let plain = |listener: &&BalancerListener| matches!(listener.protocol.as_str(), "HTTP" | "TCP" | "UDP" | "TCP_UDP");
+    let open: Vec<String> =
+        balancer.listeners.iter().filter(ours).filter(plain).map(|one| format!("{} {}", one.protocol, one.port)).collect();
+    if !open.is_empty() && balancer.public {
+        let cure = "add an HTTPS listener with a certificate, and have the one for HTTP redirect to it; or put CloudFront in front";
+        sheet.warn(CHECK, format!("`{}` forwards what comes without TLS, from the internet ({})", balancer.name, some(&open)), cure);
+    } else if open.is_empty() && balancer.listeners.iter().any(|listener| ours(&listener)) {
+        sheet.ok(CHECK, format!("`{}` forwards only what comes by TLS", balancer.name));
     }
 }
 

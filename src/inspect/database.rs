@@ -6,6 +6,7 @@ use crate::aws::{Aws, Cache, DbInstance};
 use crate::model::Check;
 
 use super::network::{Guests, Network, some};
+use super::role::Used;
 use super::{Sheet, see};
 
 /// What leads from a service to its databases.
@@ -14,6 +15,10 @@ pub(super) struct Found {
     /// Values of variables, in which a host may be named. They are never shown.
     pub(super) hosts: Vec<String>,
     pub(super) vpcs: Vec<String>,
+    /// The security groups that it has.
+    pub(super) groups: Vec<String>,
+    /// The roles that it acts as.
+    pub(super) roles: Vec<Used>,
 }
 
 /// What leads from all services to their databases.
@@ -21,12 +26,14 @@ pub(super) struct Found {
 pub(super) struct Surroundings {
     hosts: Vec<String>,
     vpcs: BTreeSet<String>,
+    groups: BTreeSet<String>,
 }
 
 impl Surroundings {
     pub(super) fn add(&mut self, found: Found) {
         self.hosts.extend(found.hosts);
         self.vpcs.extend(found.vpcs);
+        self.groups.extend(found.groups);
     }
 
     fn names(&self, host: &str) -> bool {
@@ -54,7 +61,7 @@ pub(super) async fn inspect(aws: &Aws, around: &Surroundings) -> Vec<Check> {
                 checks.extend(sheet.checks);
             }
             for one in ours {
-                checks.extend(database(aws, one).await.checks);
+                checks.extend(database(aws, one, around).await.checks);
             }
         }
     }
@@ -64,10 +71,10 @@ pub(super) async fn inspect(aws: &Aws, around: &Surroundings) -> Vec<Check> {
     checks
 }
 
-async fn database(aws: &Aws, one: &DbInstance) -> Sheet {
+async fn database(aws: &Aws, one: &DbInstance, around: &Surroundings) -> Sheet {
     let mut sheet = Sheet::of(format!("database `{}`", one.id));
     private(aws, one, &mut sheet).await;
-    admission(aws, one, &mut sheet).await;
+    admission(aws, one, around, &mut sheet).await;
     if one.encrypted {
         sheet.ok("database-encrypted", "its storage is encrypted");
     } else {
@@ -127,7 +134,7 @@ async fn private(aws: &Aws, one: &DbInstance, sheet: &mut Sheet) {
     }
 }
 
-async fn admission(aws: &Aws, one: &DbInstance, sheet: &mut Sheet) {
+async fn admission(aws: &Aws, one: &DbInstance, around: &Surroundings, sheet: &mut Sheet) {
     const CHECK: &str = "database-closed";
     let cure = "let in the security groups of the services and of the migration's function alone";
     match Guests::of(aws, &one.security_groups).await {
@@ -138,6 +145,11 @@ async fn admission(aws: &Aws, one: &DbInstance, sheet: &mut Sheet) {
             sheet.warn(CHECK, format!("addresses are let in beside security groups: {}", some(&others)), cure);
         }
         Ok(guests) if guests.groups.is_empty() => sheet.warn(CHECK, "nobody is let in", cure),
+        Ok(guests) if !around.groups.is_empty() && !guests.groups.iter().any(|group| around.groups.contains(group)) => {
+            let ours: Vec<&String> = around.groups.iter().collect();
+            let seen = format!("only {} are let in, and none of the services' own: {}", some(&guests.groups), some(&ours));
+            sheet.warn(CHECK, seen, cure);
+        }
         Ok(guests) => sheet.ok(CHECK, format!("only {} are let in", some(&guests.groups))),
     }
 }

@@ -1,10 +1,10 @@
 //! A distribution: what reaches it, what it reaches, and whether both are guarded.
 
-use crate::aws::{Aws, Edge, EdgeOrigin};
+use crate::aws::{Aws, Behaviour, Edge, EdgeOrigin};
 use crate::config::Config;
 
 use super::network::some;
-use super::{Sheet, see};
+use super::{Sheet, functions, grants, see};
 
 /// A distribution, for what stands behind it.
 #[derive(Debug)]
@@ -50,7 +50,8 @@ pub(super) async fn inspect(aws: &Aws, id: &str, bucket: &str, config: &Config, 
     viewers(&edge, id, sheet);
     firewall(&edge, id, sheet);
     interfaces(&edge, config, sheet);
-    functions(aws, &edge, config, sheet).await;
+    order(&edge, sheet);
+    functions::inspect(aws, &edge, config, sheet).await;
     let signs = match own {
         Some(origin) if origin.access_control => Signs::Control,
         Some(origin) if origin.access_identity => Signs::Identity,
@@ -155,40 +156,22 @@ fn interfaces(edge: &Edge, config: &Config, sheet: &mut Sheet) {
     }
 }
 
+/// CloudFront takes the first behaviour whose pattern fits: what a wider one stands before is never reached.
+///
+/// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/DownloadDistValuesCacheBehavior.html#DownloadDistValuesPathPattern>
+fn order(edge: &Edge, sheet: &mut Sheet) {
+    let bare = |path: &str| path.trim_start_matches('/').to_owned();
+    for (at, late) in edge.behaviours.iter().enumerate() {
+        // A pattern that fits another one's text, stars and all, fits whatever that one fits.
+        let hidden = |early: &&Behaviour| early.origin != late.origin && grants::matches(&bare(&early.path), &bare(&late.path));
+        if let Some(early) = edge.behaviours[..at].iter().find(hidden).filter(|_| late.path != "*") {
+            let seen = format!("`{}` is never reached: `{}` stands before it and leads elsewhere", late.path, early.path);
+            sheet.warn("behaviour-order", seen, "put the narrower path first");
+        }
+    }
+}
+
 /// Neither a bucket nor a function.
 pub(super) fn is_server(origin: &EdgeOrigin) -> bool {
     !origin.is_bucket() && !origin.is_website() && !origin.is_function()
-}
-
-/// A Next.js application's functions, behind the same distribution.
-async fn functions(aws: &Aws, edge: &Edge, config: &Config, sheet: &mut Sheet) {
-    let functions: Vec<&EdgeOrigin> = edge.origins.iter().filter(|origin| origin.is_function()).collect();
-    if functions.is_empty() {
-        return;
-    }
-    let open: Vec<&str> = functions.iter().filter(|origin| !origin.access_control).map(|origin| origin.domain.as_str()).collect();
-    if open.is_empty() {
-        sheet.ok("function-origin", "CloudFront signs its requests to the functions (their addresses have to ask for it: AWS_IAM)");
-    } else {
-        let cure = "set the function URL's authorisation to AWS_IAM, and give the origin an origin access control of type lambda";
-        sheet.fail("function-origin", format!("requests to {} are not signed: anybody may send them", some(&open)), cure);
-    }
-    let images = edge.behaviours.iter().any(|behaviour| behaviour.path.trim_start_matches('/').starts_with("_next/image"));
-    if images {
-        sheet.ok("image-optimisation", "`/_next/image*` has a behaviour of its own");
-    } else {
-        let cure = "add a behaviour `/_next/image*` that leads to the image optimisation function, if the application has <Image />";
-        sheet.warn("image-optimisation", "no behaviour is for `/_next/image*`", cure);
-    }
-    match see(aws.schedules(config.app.as_str())).await {
-        Err(why) => sheet.unseen("warmer", why),
-        Ok(rules) if rules.is_empty() => {
-            let cure = "schedule a warmer with `rate(5 minutes)`, or keep functions warm by provisioned concurrency";
-            sheet.warn("warmer", format!("no schedule's name begins with `{}`: functions start cold", config.app), cure);
-        }
-        Ok(rules) => {
-            let shown: Vec<String> = rules.iter().map(|(name, schedule)| format!("{name}: {schedule}")).collect();
-            sheet.ok("warmer", format!("scheduled: {}", some(&shown)));
-        }
-    }
 }

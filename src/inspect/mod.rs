@@ -1,7 +1,7 @@
 //! Looks at infrastructure that somebody else owns: is it guarded, is it kept, does it hold what a release relies on?
 //!
 //! What is looked at is found from the configuration outwards: a site's bucket, its distribution, that one's other origins; a service's
-//! load balancers, tasks, network and log; the databases that its variables name, or that share its network. Every look may be refused:
+//! load balancers, tasks, network, roles and log; the databases that its variables name, or that share its network. Every look may be refused:
 //! then the check is "not seen", and says which permission it lacks.
 //!
 //! Deliberately absent: writing anything, and what a release itself refuses (`release` looks for that).
@@ -9,11 +9,15 @@
 mod balancer;
 mod database;
 mod edge;
+mod functions;
+mod grants;
 mod image;
 mod log;
+mod migration;
 mod network;
 mod pipeline;
 mod references;
+mod role;
 mod room;
 mod secrets;
 mod service;
@@ -55,21 +59,27 @@ pub async fn inspect(aws: &Aws, config: &Config, units: Units<'_>) -> Vec<Check>
     }
     let services = join_all(units.services.iter().map(|name| service::inspect(aws, name, &config.services[name], &edges))).await;
     let mut surroundings = database::Surroundings::default();
-    for (sheet, found) in services {
+    let mut roles = Vec::new();
+    for (sheet, mut found) in services {
         checks.extend(sheet.checks);
+        roles.append(&mut found.roles);
         surroundings.add(found);
     }
     for name in units.migrations {
-        let (sheet, found) = service::migration(aws, name, &config.migrations[name]).await;
+        let (sheet, mut found) = migration::inspect(aws, name, &config.migrations[name]).await;
         checks.extend(sheet.checks);
+        roles.append(&mut found.roles);
         surroundings.add(found);
     }
     if !units.services.is_empty() || !units.migrations.is_empty() {
         checks.extend(database::inspect(aws, &surroundings).await);
     }
     if !units.sites.is_empty() || !units.services.is_empty() {
-        checks.extend(pipeline::inspect(aws, config).await);
+        let (found, mut used) = pipeline::inspect(aws, config).await;
+        checks.extend(found);
+        roles.append(&mut used);
     }
+    checks.extend(role::inspect(aws, &roles).await);
     checks
 }
 

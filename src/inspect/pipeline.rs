@@ -1,14 +1,18 @@
 //! The pipeline that starts releases, where there is one. Its name is the application's and the environment's.
 
+use std::collections::BTreeSet;
+
 use crate::aws::{Aws, Pipeline};
 use crate::config::Config;
 use crate::model::Check;
 
+use super::role::{Part, Used};
 use super::{Sheet, see};
 
 const CHECK: &str = "pipeline";
 
-pub(super) async fn inspect(aws: &Aws, config: &Config) -> Vec<Check> {
+/// Looks at it, and gives the roles that it and its builds act as.
+pub(super) async fn inspect(aws: &Aws, config: &Config) -> (Vec<Check>, Vec<Used>) {
     let environment = config.environment.as_ref().map(|environment| environment.name.clone());
     let names: Vec<String> = environment.map(|name| format!("{}-{name}", config.app)).into_iter().chain([config.app.to_string()]).collect();
     let mut sheet = Sheet::of("pipeline");
@@ -17,16 +21,29 @@ pub(super) async fn inspect(aws: &Aws, config: &Config) -> Vec<Check> {
             Ok(None) => {}
             Ok(Some(pipeline)) => {
                 judge(name, &pipeline, &mut sheet);
-                return sheet.checks;
+                let used = roles(aws, name, &pipeline, &mut sheet).await;
+                return (sheet.checks, used);
             }
             Err(why) => {
                 sheet.unseen(CHECK, why);
-                return sheet.checks;
+                return (sheet.checks, Vec::new());
             }
         }
     }
     sheet.unseen(CHECK, format!("there is no pipeline `{}`: releases are started elsewhere, or by hand", names.join("` or `")));
-    sheet.checks
+    (sheet.checks, Vec::new())
+}
+
+async fn roles(aws: &Aws, name: &str, pipeline: &Pipeline, sheet: &mut Sheet) -> Vec<Used> {
+    let used = |arn: &str, by: String| Used { arn: arn.to_owned(), part: Part::Pipeline, by, reads: BTreeSet::new() };
+    let mut all: Vec<Used> = pipeline.role.iter().map(|arn| used(arn, format!("the pipeline `{name}`"))).collect();
+    if !pipeline.projects.is_empty() {
+        match see(aws.project_roles(&pipeline.projects)).await {
+            Ok(found) => all.extend(found.iter().map(|(project, arn)| used(arn, format!("the builds of `{project}`")))),
+            Err(why) => sheet.unseen("pipeline-builds", why),
+        }
+    }
+    all
 }
 
 fn judge(name: &str, pipeline: &Pipeline, sheet: &mut Sheet) {

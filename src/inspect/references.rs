@@ -11,16 +11,45 @@ use super::{Sheet, see};
 
 const CHECK: &str = "secrets-kept";
 
-pub(super) async fn inspect(aws: &Aws, definition: &TaskDefinition, sheet: &mut Sheet) {
+/// Looks at them. It gives the ARNs of the secrets and parameters that are to be read, too.
+pub(super) async fn inspect(aws: &Aws, definition: &TaskDefinition, sheet: &mut Sheet) -> BTreeSet<String> {
+    let document = definition.document();
+    managed(document, sheet);
+    let mut reads = secrets(document, aws.region());
+    kept(aws, &reads, sheet).await;
+    reads.extend(parameters(document));
+    reads
+}
+
+/// What RDS keeps of its own making holds two keys, and a reference to a third stops every task.
+///
+/// <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/rds-secrets-manager.html>
+fn managed(document: &Value, sheet: &mut Sheet) {
+    let wrong: Vec<String> = references(document)
+        .into_iter()
+        .filter_map(|from| {
+            let key = from.split(':').nth(7)?.to_owned();
+            (from.contains(":secret:rds!") && !matches!(key.as_str(), "" | "username" | "password")).then_some(key)
+        })
+        .collect();
+    if !wrong.is_empty() {
+        let seen =
+            format!("{} are asked of a secret that RDS manages, which holds `username` and `password` alone: no task starts", some(&wrong));
+        sheet.fail("secrets-keys", seen, "give host, port and name of the database as plain variables");
+    }
+}
+
+async fn kept(aws: &Aws, secrets: &BTreeSet<String>, sheet: &mut Sheet) {
     let (mut keys, mut count) = (BTreeSet::new(), 0);
-    let mut missing = Vec::new();
-    for secret in secrets(definition.document(), aws.region()) {
-        match see(aws.secret(&secret)).await {
+    let (mut missing, mut rotating) = (Vec::new(), Vec::new());
+    for arn in secrets {
+        match see(aws.secret(arn)).await {
             Ok(Some(secret)) if !secret.deleted => {
                 count += 1;
                 keys.extend(secret.key);
+                rotating.extend(secret.rotates.then(|| name(arn).to_owned()));
             }
-            Ok(_) => missing.push(name(&secret).to_owned()),
+            Ok(_) => missing.push(name(arn).to_owned()),
             Err(why) => return sheet.unseen(CHECK, why),
         }
     }
@@ -37,16 +66,34 @@ pub(super) async fn inspect(aws: &Aws, definition: &TaskDefinition, sheet: &mut 
         );
         sheet.ok(CHECK, seen);
     }
+    if !rotating.is_empty() {
+        let seen =
+            format!("{} change by themselves, and tasks read them only when they start: what connects later is refused", some(&rotating));
+        let cure = "roll the service after each rotation (an EventBridge rule on `RotationSucceeded`), or give the application a user of its own whose password stays";
+        sheet.warn("secrets-rotation", seen, cure);
+    }
+}
+
+/// What containers' secrets are taken from, as it is written.
+fn references(document: &Value) -> Vec<String> {
+    let items = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
+    let containers = items(document, "containerDefinitions");
+    let references = containers.iter().flat_map(|container| items(container, "secrets"));
+    references.filter_map(|reference| reference.get("valueFrom").and_then(Value::as_str).map(str::to_owned)).collect()
+}
+
+/// The ARNs of the parameters that containers refer to. A bare name is one of the region's; whose account that is, only ARNs say.
+///
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-ssm-paramstore.html>
+fn parameters(document: &Value) -> BTreeSet<String> {
+    references(document).into_iter().filter(|from| from.contains(":ssm:")).collect()
 }
 
 /// The ARNs of the region's secrets that containers refer to, without the part that picks a key of their JSON.
 ///
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/secrets-envvar-secrets-manager.html>
 fn secrets(document: &Value, region: &str) -> BTreeSet<String> {
-    let items = |value: &Value, key: &str| value.get(key).and_then(Value::as_array).cloned().unwrap_or_default();
-    let containers = items(document, "containerDefinitions");
-    let references = containers.iter().flat_map(|container| items(container, "secrets"));
-    let arns = references.filter_map(|reference| reference.get("valueFrom").and_then(Value::as_str).map(str::to_owned));
+    let arns = references(document).into_iter();
     arns.filter(|arn| arn.contains(":secretsmanager:") && arn.split(':').nth(3) == Some(region))
         .map(|arn| arn.split(':').take(7).collect::<Vec<_>>().join(":"))
         .collect()

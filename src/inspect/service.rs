@@ -1,12 +1,13 @@
-//! A service on ECS: where its tasks run, how it is rolled, scaled, watched and given secrets; and the function of a migration.
+//! A service on ECS: where its tasks run, how it is rolled, scaled, watched and given secrets.
 
 use crate::aws::{Alarm, Aws, Placement, TaskDefinition};
-use crate::config::{Driver, Migration, Service};
+use crate::config::Service;
 use crate::model::UnitName;
 
 use super::database::Found;
 use super::edge::Front;
 use super::network::{Guests, Network, some};
+use super::role::{Part, Used};
 use super::{Seen, Sheet, balancer, image, log, references, room, secrets, see};
 
 /// Looks at a service. It gives what leads on to databases, too.
@@ -41,7 +42,7 @@ pub(super) async fn inspect(aws: &Aws, name: &UnitName, service: &Service, front
             if let Ok(Some(placement)) = &placement {
                 room::inspect(aws, cluster, placement, &definition, &mut sheet).await;
             }
-            revision(aws, &definition, &mut found, &mut sheet).await;
+            revision(aws, name, &definition, &mut found, &mut sheet).await;
         }
         Err(why) => {
             sheet.unseen("secrets-by-reference", why.clone());
@@ -151,6 +152,7 @@ async fn tasks(aws: &Aws, cluster: &str, placement: &Placement, found: &mut Foun
         Err(why) => return sheet.unseen(CHECK, why),
     };
     found.vpcs.extend(network.vpcs().into_iter().map(str::to_owned));
+    found.groups.extend(groups.iter().cloned());
     let guests = Guests::of(aws, &groups).await;
     let public = network.public();
     let everyone = guests.as_ref().is_ok_and(|guests| !guests.everyone.is_empty());
@@ -208,7 +210,7 @@ async fn way_out(aws: &Aws, network: &Network, public: &[&str], sheet: &mut Shee
     }
 }
 
-async fn revision(aws: &Aws, definition: &TaskDefinition, found: &mut Found, sheet: &mut Sheet) {
+async fn revision(aws: &Aws, name: &UnitName, definition: &TaskDefinition, found: &mut Found, sheet: &mut Sheet) {
     const CHECK: &str = "secrets-by-reference";
     let cure = "put the value into Secrets Manager, and name it under `secrets` (`valueFrom`) instead of `environment`; change the value, too, as every reader of the task definition has seen it";
     let mut plain = Vec::new();
@@ -230,7 +232,10 @@ async fn revision(aws: &Aws, definition: &TaskDefinition, found: &mut Found, she
             "give the task definition an `executionRoleArn`",
         );
     }
-    references::inspect(aws, definition, sheet).await;
+    let reads = references::inspect(aws, definition, sheet).await;
+    let used = |arn: &String, part, reads| Used { arn: arn.clone(), part, by: format!("service `{name}`"), reads };
+    found.roles.extend(definition.execution_role.as_ref().map(|arn| used(arn, Part::Execution, reads)));
+    found.roles.extend(definition.task_role.as_ref().map(|arn| used(arn, Part::Application, std::collections::BTreeSet::new())));
     match &definition.task_role {
         Some(role) => sheet.ok("task-role", format!("the application acts as `{}`", role.rsplit('/').next().unwrap_or(role))),
         None => sheet.ok("task-role", "the application has no role of its own: it reads no secret, bucket or queue by itself"),
@@ -246,47 +251,4 @@ async fn revision(aws: &Aws, definition: &TaskDefinition, found: &mut Found, she
         sheet.warn("task-size", "no memory is said for a task: one may take its neighbours' away", "set `cpu` and `memory`");
     }
     log::inspect(aws, &definition.containers, sheet).await;
-}
-
-/// Looks at the function of a migration.
-pub(super) async fn migration(aws: &Aws, name: &UnitName, migration: &Migration) -> (Sheet, Found) {
-    let mut sheet = Sheet::of(format!("migration `{name}`"));
-    let mut found = Found::default();
-    let (Driver::LambdaImage | Driver::LambdaZip, Some(function)) = (migration.driver, &migration.function) else { return (sheet, found) };
-    let surroundings = match see(aws.surroundings(function)).await {
-        Ok(Some(surroundings)) => surroundings,
-        Ok(None) => {
-            sheet.unseen("migration-network", format!("there is no function `{function}`"));
-            return (sheet, found);
-        }
-        Err(why) => {
-            sheet.unseen("migration-network", why);
-            return (sheet, found);
-        }
-    };
-    found.hosts.extend(surroundings.variables.values().cloned());
-    if surroundings.subnets.is_empty() {
-        let cure = "put it into the database's VPC, and let its security group in on the database's port";
-        sheet.warn(
-            "migration-network",
-            format!("`{function}` is in no VPC: a database that is closed to the internet is closed to it"),
-            cure,
-        );
-    } else {
-        match Network::of(aws, &surroundings.subnets).await {
-            Ok(network) => {
-                found.vpcs.extend(network.vpcs().into_iter().map(str::to_owned));
-                sheet.ok("migration-network", format!("`{function}` runs in {} subnets of the VPC", surroundings.subnets.len()));
-            }
-            Err(why) => sheet.unseen("migration-network", why),
-        }
-    }
-    let plain = secrets::plain(&surroundings.variables);
-    if plain.is_empty() {
-        sheet.ok("secrets-by-reference", "no plain variable of the function looks like a secret");
-    } else {
-        let cure = "give the function the secret's ARN (`DATABASE_SECRET_ARN`, which windlass's handlers read), and change the value";
-        sheet.fail("secrets-by-reference", format!("{} are written plainly into `{function}`", some(&plain)), cure);
-    }
-    (sheet, found)
 }

@@ -5,6 +5,7 @@
 mod answer;
 mod build;
 mod ci;
+mod definition;
 mod digest;
 mod failure;
 mod headers;
@@ -17,6 +18,7 @@ pub mod yaml;
 pub use answer::{Check, Finding, Status, UnitStatus, Verdict, Verification};
 pub use build::{Authority, BaseImage, BuildSecret, ImageTag, SecretFrom};
 pub use ci::CiSystem;
+pub use definition::ANSWERED_ONLY;
 pub use digest::{ImageDigest, Sha256};
 pub use failure::{Exit, Failure, Refusal};
 pub use headers::SharedHeaders;

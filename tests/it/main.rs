@@ -113,6 +113,8 @@ mod throttled;
 mod verify;
 #[cfg(test)]
 mod verify_data;
+#[cfg(test)]
+mod verify_defects;
 
 /// A file that nobody declares is compiled by nobody, and its tests pass by not running.
 #[test]

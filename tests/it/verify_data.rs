@@ -50,6 +50,8 @@ async fn functions_behind_the_distribution_are_asked_for_their_guards() {
     assert_eq!(estate.check("image-optimisation", 11).0, "warn");
     let (verdict, seen) = estate.check("warmer", 11);
     assert_eq!((verdict.as_str(), seen.contains("functions start cold")), ("warn", true), "{seen}");
+    let (verdict, seen) = estate.check("function-address", 11);
+    assert_eq!((verdict.as_str(), seen.contains("no function whose name begins with `shop`")), ("not_seen", true), "{seen}");
 
     let control = "edge(lambda config: config['Origins']['Items'][2].update(OriginAccessControlId=cloudfront.create_origin_access_control(\
                    OriginAccessControlConfig={'Name': f'{name}-next', 'SigningProtocol': 'sigv4', 'SigningBehavior': 'always', \
@@ -63,6 +65,33 @@ async fn functions_behind_the_distribution_are_asked_for_their_guards() {
     estate.change("events.delete_rule(Name='shop-warmer')");
     assert_eq!(good.clone().map(|(verdict, _)| verdict), ["ok", "ok", "ok"], "{good:#?}");
     assert!(good[2].1.contains("shop-warmer: rate(5 minutes)"), "{good:?}");
+}
+
+#[tokio::test]
+async fn functions_with_addresses_of_their_own_are_looked_at() {
+    let estate = Estate::new("data-addresses");
+    let network = "VpcConfig={'SubnetIds': subnets('private'), 'SecurityGroupIds': [find('security_groups', 'tasks')['GroupId']]}";
+    let make = |more: &str| {
+        format!(
+            "functions.create_function(FunctionName='shop-next', Runtime='nodejs22.x', Role='arn:aws:iam::000000000000:role/x', Handler='x.y', \
+             Code={{'ZipFile': b'PK\\x05\\x06' + bytes(18)}}, {more})"
+        )
+    };
+    estate.change(&make("Description='next'"));
+    estate.change("functions.create_function_url_config(FunctionName='shop-next', AuthType='NONE')");
+    estate.change(
+        "edge(lambda config: config['Origins'].update(Quantity=3, Items=config['Origins']['Items'] + [{'Id': 'next', 'DomainName': \
+         functions.get_function_url_config(FunctionName='shop-next')['FunctionUrl'].split('/')[2], 'OriginAccessControlId': 'x', \
+         'CustomOriginConfig': {'HTTPPort': 80, 'HTTPSPort': 443, 'OriginProtocolPolicy': 'https-only'}}]))",
+    );
+    assert_eq!(estate.check("function-address", 11), ("fail".to_owned(), "`shop-next` answer anybody at their own addresses".to_owned()));
+    let (verdict, seen) = estate.check("function-network", 11);
+    assert_eq!((verdict.as_str(), seen.contains("`shop-next` run outside a VPC")), ("warn", true), "{seen}");
+    estate.change("functions.update_function_url_config(FunctionName='shop-next', AuthType='AWS_IAM')");
+    estate.change(&format!("functions.update_function_configuration(FunctionName='shop-next', {network})"));
+    assert_eq!(estate.check("function-address", 0).0, "ok");
+    assert_eq!(estate.check("function-network", 0), ("ok".to_owned(), "they run in 2 private subnets".to_owned()));
+    estate.change("functions.delete_function(FunctionName='shop-next')");
 }
 
 #[tokio::test]
@@ -265,4 +294,28 @@ async fn the_function_of_a_migration_is_where_its_database_is() {
     let network = "VpcConfig={'SubnetIds': subnets('private'), 'SecurityGroupIds': [find('security_groups', 'tasks')['GroupId']]}";
     estate.change(&make(network));
     assert_eq!((of(&estate, "migration-network"), of(&estate, "secrets-by-reference")), ("ok".to_owned(), "ok".to_owned()));
+}
+
+#[tokio::test]
+async fn a_database_whose_storage_is_open_is_told() {
+    let estate = Estate::new("data-plain");
+    // It cannot be turned off later, so no change makes it: <https://docs.aws.amazon.com/AmazonRDS/latest/UserGuide/Overview.Encryption.html>.
+    let plain = |status, body: String| (status, body.replace("<StorageEncrypted>true<", "<StorageEncrypted>false<"));
+    estate.proxy.fail_next(|request| request.operation == "rds:DescribeDBInstances", 1, Fault::Rewrite(Box::new(plain)));
+    assert_eq!(estate.check("database-encrypted", 11), ("fail".to_owned(), "its storage is not encrypted".to_owned()));
+}
+
+#[tokio::test]
+async fn a_load_balancer_without_cloudfront_should_speak_tls() {
+    let estate = Estate::new("data-tls");
+    let config = std::fs::read_to_string(estate.scene.project().join("windlass.yml")).unwrap();
+    let service = config.split_once("services:").unwrap().1;
+    estate.scene.write("windlass.yml", format!("app: shop\nstate: s3://data-tls-state/windlass\nservices:{service}"));
+    assert_eq!(estate.check("load-balancer-tls", 0), ("ok".to_owned(), "`data-tls` forwards only what comes by TLS".to_owned()));
+    estate.change(
+        "elb.create_listener(LoadBalancerArn=elb.describe_load_balancers(Names=[name])['LoadBalancers'][0]['LoadBalancerArn'], Protocol='HTTP', \
+         Port=80, DefaultActions=[{'Type': 'forward', 'TargetGroupArn': elb.describe_target_groups(Names=[name])['TargetGroups'][0]['TargetGroupArn']}])",
+    );
+    let (verdict, seen) = estate.check("load-balancer-tls", 0);
+    assert_eq!((verdict.as_str(), seen.contains("without TLS, from the internet (`HTTP 80`)")), ("warn", true), "{seen}");
 }

@@ -17,8 +17,8 @@ def client(service):
     return boto3.client(service, endpoint_url=url, region_name="us-east-1", aws_access_key_id="test", aws_secret_access_key="test")
 
 
-services = ["ec2", "s3", "cloudfront", "elbv2", "ecs", "logs", "cloudwatch", "rds", "wafv2", "lambda", "secretsmanager", "elasticache", "events", "kms"]
-ec2, s3, cloudfront, elb, ecs, logs, cloudwatch, rds, waf, functions, secrets, caches, events, kms = map(client, services)
+services = ["ec2", "s3", "cloudfront", "elbv2", "ecs", "logs", "cloudwatch", "rds", "wafv2", "lambda", "secretsmanager", "elasticache", "events", "kms", "iam"]
+ec2, s3, cloudfront, elb, ecs, logs, cloudwatch, rds, waf, functions, secrets, caches, events, kms, iam = map(client, services)
 
 
 def find(kind, key):
@@ -71,16 +71,62 @@ def container(**changes):
     } | changes
 
 
-def register(**changes):
-    made = ecs.register_task_definition(
+def register(change=lambda definition: None, **changes):
+    definition = dict(
         family=name, networkMode="awsvpc", requiresCompatibilities=["FARGATE"], cpu="256", memory="512",
-        executionRoleArn="arn:aws:iam::000000000000:role/tasks", taskRoleArn="arn:aws:iam::000000000000:role/application", containerDefinitions=[container(**changes)],
+        executionRoleArn=f"arn:aws:iam::000000000000:role/{name}-tasks",
+        taskRoleArn=f"arn:aws:iam::000000000000:role/{name}-application", containerDefinitions=[container(**changes)],
     )
-    return made["taskDefinition"]["taskDefinitionArn"]
+    change(definition)
+    return ecs.register_task_definition(**definition)["taskDefinition"]["taskDefinitionArn"]
 
 
-def roll(**changes):
-    ecs.update_service(cluster=name, service=name, taskDefinition=register(**changes))
+def roll(change=lambda definition: None, **changes):
+    ecs.update_service(cluster=name, service=name, taskDefinition=register(change, **changes))
+
+
+def trust(key, principal):
+    statement = {"Effect": "Allow", "Principal": principal, "Action": "sts:AssumeRole"}
+    return {"RoleName": f"{name}-{key}", "PolicyDocument": json.dumps({"Version": "2012-10-17", "Statement": [statement]})}
+
+
+def grant(key, *statements):
+    """The role's own policy: actions and the resources that they are for."""
+    statements = [{"Effect": "Allow", "Action": actions, "Resource": resources} for actions, resources in statements]
+    iam.put_role_policy(
+        RoleName=f"{name}-{key}", PolicyName="own", PolicyDocument=json.dumps({"Version": "2012-10-17", "Statement": statements}))
+
+
+def role(key, service, *statements):
+    made = trust(key, {"Service": service})
+    iam.create_role(RoleName=made["RoleName"], AssumeRolePolicyDocument=made["PolicyDocument"])
+    grant(key, *statements)
+
+
+def roles():
+    """What each needs, and no more."""
+    secret = secrets.describe_secret(SecretId=name)["ARN"]
+    role("tasks", "ecs-tasks.amazonaws.com", (["secretsmanager:GetSecretValue"], [secret]))
+    iam.attach_role_policy(
+        RoleName=f"{name}-tasks", PolicyArn="arn:aws:iam::aws:policy/service-role/AmazonECSTaskExecutionRolePolicy")
+    files = (["s3:GetObject", "s3:PutObject"], [f"arn:aws:s3:::{name}-files/*"])
+    role("application", "ecs-tasks.amazonaws.com", files, ("secretsmanager:GetSecretValue", secret))
+    role("pipeline", "codepipeline.amazonaws.com", ("codebuild:StartBuild", f"arn:aws:codebuild:us-east-1:000000000000:project/{name}"))
+    role("builds", "codebuild.amazonaws.com", ("ecs:UpdateService", f"arn:aws:ecs:us-east-1:000000000000:service/{name}/*"))
+
+
+def rule():
+    """The load balancer's rule for the service."""
+    balancer = elb.describe_load_balancers(Names=[name])["LoadBalancers"][0]["LoadBalancerArn"]
+    listener = elb.describe_listeners(LoadBalancerArn=balancer)["Listeners"][0]["ListenerArn"]
+    return next(one for one in elb.describe_rules(ListenerArn=listener)["Rules"] if not one["IsDefault"])
+
+
+def forward(to=None):
+    """Lets the rule forward to the service, or else answer itself."""
+    targets = elb.describe_target_groups(Names=[name])["TargetGroups"][0]["TargetGroupArn"]
+    action = {"Type": "forward", "TargetGroupArn": targets} if to is None else to
+    elb.modify_rule(RuleArn=rule()["RuleArn"], Actions=[action])
 
 
 def distribution():
@@ -170,6 +216,7 @@ def make():
     policy(served["ARN"])
 
     secrets.create_secret(Name=name, SecretString='{"password": "canary-database-password"}')
+    roles()
     logs.create_log_group(logGroupName=f"/shop/{name}")
     logs.put_retention_policy(logGroupName=f"/shop/{name}", retentionInDays=30)
     cloudwatch.put_metric_alarm(
