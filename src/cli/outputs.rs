@@ -260,7 +260,13 @@ fn write(outputs: &Outputs, verb: &str, ran: &[StepRan], account: &Account, resu
 fn why(failure: &Failure, mask: &Mask) -> Why {
     let causes = failure.causes().iter().map(|cause| mask.apply(cause)).collect();
     let hint = failure.hint_text().map(|hint| mask.apply(hint));
-    Why { what: mask.apply(&failure.to_string()), causes, hint, exit: failure.exit().code() }
+    Why {
+        what: mask.apply(&failure.to_string()),
+        causes,
+        hint,
+        exit: failure.exit().code(),
+        changed_nothing: failure.has_changed_nothing(),
+    }
 }
 
 /// The release that others go on with; `none` if there is none, as a variable of a pipeline cannot be empty.

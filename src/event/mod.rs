@@ -163,6 +163,9 @@ pub struct Why {
     /// The exit code that it stands for.
     #[serde(default)]
     pub exit: u8,
+    /// Is it known that what was tried has changed nothing?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub changed_nothing: bool,
 }
 
 /// So many progress events may wait; more are dropped, so that a slow terminal costs no memory.
@@ -277,6 +280,7 @@ impl Events {
             causes,
             hint: failure.hint_text().map(|hint| self.mask.apply(hint)),
             exit: failure.exit().code(),
+            changed_nothing: failure.has_changed_nothing(),
         }
     }
 

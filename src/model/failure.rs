@@ -72,12 +72,13 @@ pub struct Failure {
     cause: Option<Box<dyn Error + Send + Sync>>,
     hint: Option<String>,
     brief: Option<usize>,
+    changed_nothing: bool,
 }
 
 impl Failure {
     /// A failure of the operation `what` ("site `web`: build failed"), to be answered with `exit`.
     pub fn new(exit: Exit, what: impl Into<String>) -> Self {
-        Self { exit, what: what.into(), cause: None, hint: None, brief: None }
+        Self { exit, what: what.into(), cause: None, hint: None, brief: None, changed_nothing: false }
     }
 
     /// Keeps the cause, which is printed below the operation.
@@ -99,6 +100,19 @@ impl Failure {
     pub fn brief(mut self, lines: usize) -> Self {
         self.brief = Some(lines);
         self
+    }
+
+    /// It is known that what was tried has changed nothing.
+    #[must_use]
+    pub fn changed_nothing(mut self) -> Self {
+        self.changed_nothing = true;
+        self
+    }
+
+    /// Is it known that what was tried has changed nothing?
+    #[must_use]
+    pub fn has_changed_nothing(&self) -> bool {
+        self.changed_nothing
     }
 
     /// How many lines of its causes are still worth printing, if not all.

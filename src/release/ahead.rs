@@ -8,7 +8,6 @@ use std::fmt;
 use crate::config::{Config, RollbackPastMigrations};
 use crate::event::{Outcome, StepRan};
 use crate::journal::{Live, Record};
-use crate::migration::verdict::Trouble;
 use crate::model::{Refusal, ReleaseId, UnitName};
 
 /// A database whose schema is ahead of the code.
@@ -58,8 +57,7 @@ pub(super) fn ahead(live: &Live, then: &Live, newer: &[Record]) -> Vec<Ahead> {
 
 /// Is it not known of a failed migration that it has applied nothing?
 fn may_have_applied(step: &StepRan) -> bool {
-    let hint = step.why.as_ref().and_then(|why| why.hint.as_deref()).unwrap_or_default();
-    !Trouble::of(step.detail.as_str()).has_applied_nothing() && !hint.contains("nothing was migrated")
+    !step.why.as_ref().is_some_and(|why| why.changed_nothing)
 }
 
 impl Ahead {

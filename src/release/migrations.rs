@@ -93,8 +93,8 @@ async fn all(world: &mut World, plan: &Plan, record: &Record, events: &Events, s
     };
     let brought = join_all(readied.into_iter().map(|(name, migration, ready)| async move {
         let brought = match ready {
-            Ok(ready) => ready.bring().await.map_err(|not| (not.failure, not.untouched)),
-            Err(failure) => Err((failure, true)),
+            Ok(ready) => ready.bring().await,
+            Err(failure) => Err(failure),
         };
         (name, migration, brought)
     }));
@@ -107,8 +107,8 @@ async fn all(world: &mut World, plan: &Plan, record: &Record, events: &Events, s
                 world.live.migrations.insert(name.clone(), live);
                 stay.extend(units);
             }
-            Err((new, untouched)) => {
-                if untouched && !migration.stays_stopped {
+            Err(new) => {
+                if new.has_changed_nothing() && !migration.stays_stopped {
                     back.extend(units);
                 } else {
                     stay.extend(units);

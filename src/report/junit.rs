@@ -174,6 +174,7 @@ mod tests {
                 causes: vec!["`npm run build` exited with 1".to_owned()],
                 hint: Some("run it by hand".to_owned()),
                 exit: 20,
+                changed_nothing: false,
             }),
             log: if outcome == Outcome::Failed { vec!["\u{1b}[31mError\u{1b}[0m \u{0}]]> \u{ffff}ü".to_owned()] } else { Vec::new() },
         }

@@ -28,7 +28,7 @@ pub(super) fn live(page: &Page<'_>, out: &mut String) {
         let (class, word) = match change.state {
             State::Changed => ("good", "new"),
             State::Unchanged => ("calm", "unchanged"),
-            State::Waiting => ("wait", "still as before"),
+            State::Waiting | State::Untouched => ("wait", "still as before"),
             State::Unsure => ("bad", "has to be looked at"),
         };
         let _ = writeln!(

@@ -19,6 +19,8 @@ pub(super) enum State {
     Waiting,
     /// There was nothing to change.
     Unchanged,
+    /// It was tried, failed, and is known to have changed nothing.
+    Untouched,
 }
 
 /// One unit before and after a run.
@@ -40,6 +42,7 @@ impl UnitChange {
             State::Changed => format!("{}; before: {}", self.after, self.before),
             State::Unchanged => format!("{}, unchanged", self.before),
             State::Waiting => format!("{}, still", self.before),
+            State::Untouched => format!("{}, still: what failed has applied nothing", self.before),
             State::Unsure if self.kind == UnitKind::Migration => {
                 format!("its migration failed: the schema may have changed in part; before: {}", self.before)
             }
@@ -62,6 +65,9 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
         let ran = last(name, Stage::Migrations, &["migrate"]);
         let (state, after) = match ran.map(|step| (step.outcome, step)) {
             _ if migration.applied => (State::Unchanged, before.clone()),
+            Some((Outcome::Failed, step)) if step.why.as_ref().is_some_and(|why| why.changed_nothing) => {
+                (State::Untouched, format!("migrated with {}", image_of(&migration.image)))
+            }
             Some((Outcome::Failed, _)) => (State::Unsure, format!("migrated with {}", image_of(&migration.image))),
             Some((_, step)) => (State::Changed, super::first_line(&step.detail).to_owned()),
             None => (State::Waiting, format!("migrated with {}", image_of(&migration.image))),

@@ -119,6 +119,7 @@ async fn while_an_image_is_built() {
     running.signal(Signal::INT);
     let said = running.wait().expect(130);
     assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
+    assert!(said.stderr.contains("live        web"), "{}", said.stderr);
     assert_snapshot!(shop.error(&said), @r"
     error: stopped during the stage `images`
     hint: what is done stays done: run the same command again to go on

@@ -136,7 +136,7 @@ impl Yard {
     }
 
     /// A run that fails; what it says holds each of these, and ends with the cure.
-    fn fails(&self, exit: i32, said: &[&str], cure: &str) {
+    fn fails(&self, exit: i32, said: &[&str], cure: &str) -> String {
         let outcome = self.shop.run(&["stage", "migrations"]).expect(exit);
         assert_eq!(times(&self.shop, "ecs:UpdateService"), 0);
         let error = self.shop.error(&outcome);
@@ -144,6 +144,7 @@ impl Yard {
             assert!(error.contains(said), "{said:?} is not in\n{error}");
         }
         assert!(error.ends_with(&format!("hint: {KEPT}; {cure}\n")), "{error}");
+        outcome.stderr
     }
 
     /// Ends a session, and what its server is doing for it.
@@ -223,7 +224,8 @@ async fn a_lock_of_another_session() {
     yard.configure("framework: django", 2);
     let held = yard.psql("BEGIN; LOCK TABLE items_item; SELECT pg_sleep(600)");
     let cure = "another session holds a lock: see `pg_stat_activity` and `pg_locks` for it, end it or wait, and release again";
-    yard.fails(23, &["items.0002_price: canceling statement due to lock timeout", "applied before it: nothing"], cure);
+    let said = yard.fails(23, &["items.0002_price: canceling statement due to lock timeout", "applied before it: nothing"], cure);
+    assert!(said.contains(", still: what failed has applied nothing\n"), "{said}");
     drop(held);
 }
 

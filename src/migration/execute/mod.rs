@@ -17,7 +17,7 @@ mod words;
 
 use std::ffi::OsString;
 use std::path::Path;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -111,27 +111,18 @@ pub struct Ready<'a> {
     lease: Option<Lease>,
 }
 
-/// A migration that has not succeeded.
-#[derive(Debug)]
-pub struct NotMigrated {
-    /// Why.
-    pub failure: Failure,
-    /// Is it known that it has applied nothing?
-    pub untouched: bool,
-}
-
 /// Brings `image` to where it migrates. Nothing of the database is changed.
 ///
 /// # Errors
 /// [`Exit::Locked`] while another release migrates the database; [`Exit::Migration`]. No service has rolled.
 pub async fn ready<'a>(run: Run<'a>, name: &'a UnitName, plan: &'a MigrationPlan, image: &'a ImageUri) -> Result<Ready<'a>, Failure> {
     let one = One { run, name, plan, image };
-    let lease = lease::take(&one).await?;
+    let lease = lease::take(&one).await.map_err(Failure::changed_nothing)?;
     match prepare(&one).await {
         Ok((target, history)) => Ok(Ready { one, target, history, lease }),
         Err(failure) => {
             lease::let_go(&one, lease).await;
-            Err(failure)
+            Err(failure.changed_nothing())
         }
     }
 }
@@ -166,19 +157,15 @@ impl Ready<'_> {
     ///
     /// # Errors
     /// [`Exit::Migration`] when it failed, [`Exit::MigrationUnknown`] when nobody can tell what came of it. No service has rolled.
-    pub async fn bring(mut self) -> Result<(ImageUri, Option<String>), NotMigrated> {
+    pub async fn bring(mut self) -> Result<(ImageUri, Option<String>), Failure> {
         let step = Step::of(Stage::Migrations, self.one.name, "migrate");
-        let touched = AtomicBool::new(true);
-        let work = self.one.bring(&self.target, &mut self.history, &step, &touched);
+        let work = self.one.bring(&self.target, &mut self.history, &step);
         let brought = self.one.run.events.step(step.clone(), work).await;
         // What may still be going on keeps its lease, which ends by itself when it must be over.
         if !matches!(&brought, Err(failure) if failure.exit() == Exit::MigrationUnknown) {
             lease::let_go(&self.one, self.lease.take()).await;
         }
-        match brought {
-            Ok(()) => Ok((self.one.image.clone(), self.target.code(self.one.image))),
-            Err(failure) => Err(NotMigrated { failure, untouched: !touched.load(Ordering::Relaxed) }),
-        }
+        brought.map(|()| (self.one.image.clone(), self.target.code(self.one.image)))
     }
 
     /// Gives it up before it has begun.
@@ -189,13 +176,7 @@ impl Ready<'_> {
 
 impl One<'_> {
     /// Finds out what came of an attempt that was cut off, and migrates if that is still to be done.
-    async fn bring(
-        &self,
-        target: &Target,
-        history: &mut MigrationHistory,
-        step: &Step,
-        touched: &AtomicBool,
-    ) -> Result<((), Outcome, String), Failure> {
+    async fn bring(&self, target: &Target, history: &mut MigrationHistory, step: &Step) -> Result<((), Outcome, String), Failure> {
         if let Some(attempt) = history.last.clone().filter(|_| history.is_cut_off()) {
             if let Some(answer) = self.cut_off(target, &attempt, history, step).await? {
                 return Ok(described(&answer, true));
@@ -205,9 +186,8 @@ impl One<'_> {
             // It was killed before it could say in what is live that the database is migrated.
             return Ok(((), Outcome::Unchanged, format!("the earlier run had done it: {}", attempt.image.digest.short())));
         }
-        touched.store(false, Ordering::Relaxed);
         if let Some(instance) = &self.plan.snapshot {
-            snapshot::take(self, instance).await?;
+            snapshot::take(self, instance).await.map_err(Failure::changed_nothing)?;
         }
         let now = OffsetDateTime::now_utc();
         history.attempts += 1;
@@ -221,8 +201,7 @@ impl One<'_> {
             runs: target.runs(),
             ended: None,
         };
-        self.remember(history, &attempt).await?;
-        touched.store(true, Ordering::Relaxed);
+        self.remember(history, &attempt).await.map_err(Failure::changed_nothing)?;
         let came = match target {
             Target::Function(function) => function.invoke(self, &attempt, step).await,
             Target::Local(local) => local.run(self, &attempt, step).await,
@@ -266,12 +245,12 @@ impl One<'_> {
             Came::Failed(trouble) => trouble.has_applied_nothing(),
             _ => false,
         };
-        touched.store(!untouched, Ordering::Relaxed);
-        self.remember(history, &MigrationAttempt { ended: Some(end), ..attempt }).await?;
+        let judged = |failure: Failure| if untouched { failure.changed_nothing() } else { failure };
+        self.remember(history, &MigrationAttempt { ended: Some(end), ..attempt }).await.map_err(judged)?;
         match came {
             Came::Done(answer) => Ok(described(&answer, false)),
-            Came::Failed(trouble) => Err(self.failed(target, &trouble)),
-            Came::NotBegun(failure) => Err(failure),
+            Came::Failed(trouble) => Err(judged(self.failed(target, &trouble))),
+            Came::NotBegun(failure) => Err(judged(failure)),
             Came::Lost(cause) => Err(self.unknown(target, &cause)),
         }
     }
