@@ -91,7 +91,8 @@ pub enum ImageFindings {
     Ignore,
     /// It is said.
     Warn,
-    /// The release ends before anything live changes; so it does where there is no scan.
+    /// The release ends before anything live changes; so it does where there is no scan. An image that is named by its digest counts as
+    /// judged by whoever named it.
     Refuse,
 }
 

@@ -87,7 +87,7 @@ pub async fn look(source: &Aws, target: &Aws, order: Order<'_>) -> Result<(Image
     });
     let (repository, uri, tag) = (path(to).to_owned(), to.to_owned(), order.tag.to_owned());
     // Its findings were judged where it was built.
-    let plan = ImagePlan { repository, uri, tag, build: None, copy, present, findings: None, sbom: false };
+    let plan = ImagePlan { repository, uri, tag, build: None, copy, present, unjudged: false, findings: None, sbom: false };
     Ok((plan, platforms))
 }
 

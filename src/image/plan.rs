@@ -23,6 +23,9 @@ pub struct ImagePlan {
     pub copy: Option<CopyPlan>,
     /// What the registry has by this tag; if nothing, it is built and pushed, or copied.
     pub present: Option<ImageDigest>,
+    /// Must its scan be judged before it goes live, although the registry has it?
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub unjudged: bool,
     /// What comes of ECR's scan of it, if anybody asks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub findings: Option<FindingsPlan>,
@@ -87,6 +90,15 @@ pub struct BuildPlan {
 }
 
 impl ImagePlan {
+    /// With a policy that refuses, an image that the registry has is judged too, unless it is live, or was judged in this release: it may
+    /// be there because an earlier run ended at that gate.
+    #[must_use]
+    pub fn gated(self, live: Option<&ImageUri>, pushed: Option<&ImageUri>) -> Self {
+        let own = self.present.map(|digest| ImageUri { repository: self.uri.clone(), digest });
+        let known = [live, pushed].into_iter().flatten().any(|image| Some(image) == own.as_ref());
+        Self { unjudged: own.is_some() && !known && self.findings.is_some_and(|findings| findings.refuse), ..self }
+    }
+
     /// The image, as later stages refer to it.
     #[must_use]
     pub fn reference(&self, service: &UnitName) -> ImageRef {
@@ -183,6 +195,7 @@ pub fn draw(service: &Service, observed: &Observed, labels: &BTreeMap<String, St
             build: None,
             copy: None,
             present: Some(*digest),
+            unjudged: false,
             findings,
             sbom: false,
         }),
@@ -213,6 +226,7 @@ fn built_plan(service: &Service, image: &BuildImage, built: &Built, labels: &BTr
         build: built.present.is_none().then_some(how),
         copy: None,
         present: built.present,
+        unjudged: false,
         findings: None,
         sbom: false,
     }

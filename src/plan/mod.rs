@@ -72,7 +72,7 @@ impl Plan {
     pub fn changes_in(&self, stage: Stage) -> bool {
         match stage {
             Stage::Assets => self.sites.values().any(|site| !site.upload.is_empty()),
-            Stage::Images => self.images.values().any(|image| image.present.is_none()),
+            Stage::Images => self.images.values().any(|image| image.present.is_none() || image.unjudged),
             Stage::Migrations => self.migrations.values().any(|migration| !migration.applied),
             Stage::Services => self.services.values().any(|service| !service.is_empty()),
             // What is live is written down also where nothing is overwritten.
@@ -126,6 +126,8 @@ pub struct Observed {
     pub stopped: BTreeMap<UnitName, i32>,
     /// Images that an earlier stage of this release has pushed.
     pub pushed: BTreeMap<UnitName, ImageUri>,
+    /// What the record says is live, by service.
+    pub live_images: BTreeMap<UnitName, ImageUri>,
 }
 
 /// Draws the plan.
@@ -142,7 +144,8 @@ pub fn draw(config: &Config, observed: &Observed) -> Result<Plan, Failure> {
         .images
         .iter()
         .filter_map(|(name, found)| {
-            Some((name.clone(), image::plan::draw(&config.services[name], found, &observed.labels, &config.policy)?))
+            let plan = image::plan::draw(&config.services[name], found, &observed.labels, &config.policy)?;
+            Some((name.clone(), plan.gated(observed.live_images.get(name), observed.pushed.get(name))))
         })
         .collect();
     let reference = |name: &UnitName| match (&config.services[name].image, observed.pushed.get(name)) {

@@ -67,6 +67,7 @@ pub(super) async fn prepare(
         stopped: stopped(config, journal.as_ref(), &found.tasks).await?,
         migrated: migrated(&live),
         pushed: record.as_ref().map(|record| record.images.clone()).unwrap_or_default(),
+        live_images: live.services.iter().map(|(name, live)| (name.clone(), live.image.clone())).collect(),
         ..plan::Observed::default()
     };
     if saved.is_none() {

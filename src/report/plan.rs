@@ -159,7 +159,8 @@ fn images(plan: &Plan, out: &mut String) -> std::fmt::Result {
         }
         let Some(build) = &image.build else {
             let digest = image.present.map(|digest| digest.short()).unwrap_or_default();
-            writeln!(out, "  {name}: {}:{} is in the registry ({digest})", image.repository, image.tag)?;
+            let judged = if image.unjudged { ", and its scan is judged" } else { "" };
+            writeln!(out, "  {name}: {}:{} is in the registry ({digest}){judged}", image.repository, image.tag)?;
             continue;
         };
         if build.create_repository {
