@@ -22,6 +22,17 @@ pub struct Manifest {
     pub json: String,
 }
 
+/// An image of a repository.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NewestImage {
+    /// The tag that was looked for.
+    pub tag: String,
+    /// Its digest.
+    pub digest: ImageDigest,
+    /// When it was pushed, in seconds since 1970, if ECR says so.
+    pub pushed: Option<u64>,
+}
+
 impl Aws {
     /// Creates a repository whose tags never move, which scans what is pushed, and which forgets what nobody needs. One that is there
     /// already is left as it is.
@@ -42,11 +53,11 @@ impl Aws {
         request.send().await.map(drop).map_err(AwsError::of("ecr:PutLifecyclePolicy", name))
     }
 
-    /// The newest image of a repository with a tag that begins with `prefix`: that tag, and its digest.
+    /// The newest image of a repository with a tag that begins with `prefix`.
     ///
     /// # Errors
     /// Not allowed.
-    pub async fn newest_image(&self, repository: &str, prefix: &str) -> Result<Option<(String, ImageDigest)>, AwsError> {
+    pub async fn newest_image(&self, repository: &str, prefix: &str) -> Result<Option<NewestImage>, AwsError> {
         let tagged = DescribeImagesFilter::builder().tag_status(TagStatus::Tagged).build();
         let request = self.0.ecr.describe_images().repository_name(repository).filter(tagged).max_results(1000);
         let mut pages = request.into_paginator().items().send();
@@ -65,7 +76,8 @@ impl Aws {
                 newest = Some((at, found));
             }
         }
-        Ok(newest.map(|(_, found)| found))
+        let pushed = |at: Option<i64>| at.and_then(|at| u64::try_from(at).ok());
+        Ok(newest.map(|(at, (tag, digest))| NewestImage { tag, digest, pushed: pushed(at) }))
     }
 
     /// The manifest that a tag, or a digest, stands for; `None` when there is none.

@@ -66,7 +66,7 @@ pub use cloudfront_edge::{Behaviour, Edge, EdgeOrigin};
 pub use cloudwatch::Alarm;
 pub use ec2::{Admission, Route, RouteTable, SecurityGroup, Subnet};
 pub use ecr::{RegistryCredentials, Repository};
-pub use ecr_repository::Manifest;
+pub use ecr_repository::{Manifest, NewestImage};
 pub use ecr_scan::{Scan, ScanFindings};
 pub use ecs::{CircuitBreaker, Cluster, Deployment, Event, Service};
 pub use ecs_deployment::ServiceDeployment;

@@ -73,7 +73,7 @@ pub async fn resolve(engine: &Engine, base: &Base, logins: &Logins) -> Result<Ba
 /// what the engine has.
 ///
 /// # Errors
-/// [`DockerError::Pull`], or the engine fails.
+/// [`DockerError::Pull`]; [`DockerError::Build`] where the engine alone has it, and for other machines; or the engine fails.
 pub async fn provide(
     engine: &Engine,
     base: &BaseImage,
@@ -82,15 +82,20 @@ pub async fn provide(
     on_line: &mut (impl FnMut(&str) + Send),
 ) -> Result<(), DockerError> {
     let platform = base.platform.as_deref().unwrap_or(platform);
-    if matches!(base.from, Authority::Engine | Authority::EngineInstead) {
-        return Ok(());
-    }
+    let engines = matches!(base.from, Authority::Engine | Authority::EngineInstead);
     if let Ok(found) = engine.docker.inspect_image(&base.image).await {
-        let same = found.repo_digests.unwrap_or_default().iter().any(|name| name.ends_with(&base.digest));
+        let same = engines || found.repo_digests.unwrap_or_default().iter().any(|name| name.ends_with(&base.digest));
         let built_for = format!("{}/{}", found.os.unwrap_or_default(), found.architecture.unwrap_or_default());
         if same && platform.starts_with(&built_for) {
             return Ok(());
         }
+        if engines {
+            // BuildKit would look for it in a registry that never had it.
+            let message = format!("on this engine it is for {built_for}, and does not match the specified platform {platform}");
+            return Err(DockerError::Build { step: Some(format!("FROM {}", base.image)), message, tail: Vec::new() });
+        }
+    } else if engines {
+        return Ok(());
     }
     let (repository, version) = split(&base.image);
     let exact = format!("{repository}@{}", base.digest);

@@ -100,11 +100,9 @@ pub async fn image(
         Some(engine) if floats => bases(aws, engine, name, &source.dockerfile, &found.uri).await?,
         _ => Vec::new(),
     };
-    let period = image.max_age.map(|age| {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        now.as_secs() / age.0.as_secs().max(1)
-    });
-    let (content, before) = content(name, source, pinned.clone(), period).await?;
+    let age = image.max_age.map(|age| age.0.as_secs().max(1));
+    let period = age.map(|age| SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() / age);
+    let content = content(name, source, pinned.clone(), period).await?;
     let failed = |error| Failure::new(Exit::Preflight, format!("service `{name}`: asking ECR for its image failed")).because(error);
     let mut built = Built {
         tag: super::plan::tag(&content, &floating),
@@ -120,36 +118,26 @@ pub async fn image(
         return Ok(built);
     }
     if floats && engine.is_none() {
-        if let Some((tag, digest)) = aws.newest_image(repository, &format!("{}-", built.tag)).await.map_err(failed)? {
-            (built.tag, built.present) = (tag, Some(digest));
+        if let Some(newest) = aws.newest_image(repository, &format!("{}-", built.tag)).await.map_err(failed)? {
+            (built.tag, built.present) = (newest.tag, Some(newest.digest));
         }
         return Ok(built);
     }
     built.present = aws.image_digest(repository, &built.tag).await.map_err(failed)?;
     if built.present.is_none() {
-        built.newest = aws.newest_image(repository, "ctx-").await.map_err(failed)?.map(|(_, digest)| digest);
-        if let Some(before) = before {
-            let before = super::plan::tag(&before, &floating);
-            built.aged = aws.image_digest(repository, &before).await.map_err(failed)?.is_some();
-        }
+        let newest = aws.newest_image(repository, "ctx-").await.map_err(failed)?;
+        // What was built before this period began would bring its old layers along.
+        let begins = age.zip(period).map(|(age, period)| age * period);
+        built.aged = newest.as_ref().and_then(|newest| newest.pushed).zip(begins).is_some_and(|(pushed, begins)| pushed < begins);
+        built.newest = newest.map(|newest| newest.digest);
     }
     Ok(built)
 }
 
-/// The digest of what goes into the image, in this period and in the one before.
-async fn content(
-    name: &UnitName,
-    source: Source,
-    pinned: Vec<BaseImage>,
-    period: Option<u64>,
-) -> Result<(Sha256, Option<Sha256>), Failure> {
+/// The digest of what goes into the image.
+async fn content(name: &UnitName, source: Source, pinned: Vec<BaseImage>, period: Option<u64>) -> Result<Sha256, Failure> {
     let Source { directory, recipe, .. } = source;
-    let work = move || {
-        let context = docker::scan(&directory, &recipe.dockerfile)?;
-        let before = period.and_then(|period| period.checked_sub(1));
-        let now = docker::digest(&context, &recipe, &pinned, period)?;
-        Ok((now, before.map(|before| docker::digest(&context, &recipe, &pinned, Some(before))).transpose()?))
-    };
+    let work = move || docker::digest(&docker::scan(&directory, &recipe.dockerfile)?, &recipe, &pinned, period);
     let hashed = tokio::task::spawn_blocking(work).await;
     let what = || format!("service `{name}`: reading the build context failed");
     let hashed = hashed.map_err(|error| Failure::new(Exit::Bug, what()).because(error))?;
