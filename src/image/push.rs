@@ -10,8 +10,10 @@ use crate::model::{Exit, Failure, ImageDigest};
 
 use super::plan::ImagePlan;
 
-/// How often a push is begun again after a failure that may pass. Layers that have arrived are not sent again.
+/// How often a push is begun after failures that may pass, and for how long, without a layer that arrives in between. Layers that have
+/// arrived are not sent again. The engine itself tries a layer five times, over 50 s, when the registry answers with a 5xx.
 const PUSHES: u32 = 6;
+const LONGEST: Duration = Duration::from_secs(90);
 /// A login that was refused sooner than this after it was given is no login at all; later it may have expired.
 const EXPIRES: Duration = Duration::from_mins(1);
 
@@ -66,9 +68,9 @@ pub(super) async fn push(
         let hint = error.hint().unwrap_or_else(|| "nothing live has changed; run again".to_owned());
         Failure::new(Exit::Images, what()).because(error).hint(hint)
     };
-    let mut attempt = 0;
     let mut refused_once = false;
     let mut layers = Layers::default();
+    let (mut attempt, mut since, mut arrived) = (0, Instant::now(), 0);
     let pushed = loop {
         attempt += 1;
         // Asked for just in time and never written anywhere.
@@ -84,7 +86,14 @@ pub(super) async fn push(
                 refused_once = true;
                 events.note(format!("{name}: the registry wants another login ({error}), asking for one"));
             }
-            Err(error) if error.is_transient() && attempt < PUSHES => {
+            Err(error) if error.is_transient() => {
+                if layers.sent.len() > arrived {
+                    (attempt, since, arrived) = (1, Instant::now(), layers.sent.len());
+                }
+                if attempt >= PUSHES || since.elapsed() > LONGEST {
+                    let tried = format!("{}: {attempt} times in {} s", what(), since.elapsed().as_secs());
+                    return Err(failed(tried, error));
+                }
                 events.note(format!("{name}: push attempt {attempt} of {PUSHES} failed ({error}), trying again"));
                 tokio::time::sleep(Duration::from_secs(1 << (attempt - 1).min(4))).await;
             }
