@@ -70,7 +70,7 @@ fn pack(context: &Context, to: &mut impl Write) -> Result<(), (PathBuf, io::Erro
         header.set_gid(0);
         header.set_mtime(0);
         let done = match &entry.kind {
-            Kind::File { size, executable, modified } => {
+            Kind::File { size, executable, modified, .. } => {
                 header.set_entry_type(tar::EntryType::Regular);
                 header.set_mtime(*modified);
                 header.set_mode(if *executable { 0o755 } else { 0o644 });

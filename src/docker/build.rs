@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::fmt;
+use std::time::Instant;
 
 use bollard::errors::Error;
 use bollard::query_parameters::{BuildImageOptions, RemoveImageOptions, TagImageOptions};
@@ -15,6 +16,7 @@ use super::context::{Context, within};
 use super::digest::Recipe;
 use super::engine::Engine;
 use super::error::DockerError;
+use super::listener::Listener;
 use super::login::Logins;
 
 /// How many of the last lines of output an error keeps.
@@ -74,7 +76,7 @@ impl fmt::Display for ImageId {
     }
 }
 
-/// Builds and tags an image. `on_line` gets every line of the build's output, without its colours.
+/// Builds and tags an image. `listener` hears of every step, and every line of the build's output, without its colours.
 ///
 /// An engine without `BuildKit` builds with its classic builder, and the output says so. The context is
 /// streamed, never held in memory. Dropping the future cancels the build.
@@ -83,9 +85,9 @@ impl fmt::Display for ImageId {
 /// # Errors
 /// [`DockerError::Build`] with the step and the last lines; [`DockerError::Read`] if the context changed under the build; secrets for a
 /// builder that has none.
-pub async fn build(engine: &Engine, build: Build<'_>, mut on_line: impl FnMut(&str) + Send) -> Result<Built, DockerError> {
+pub async fn build(engine: &Engine, build: Build<'_>, mut listener: impl Listener) -> Result<Built, DockerError> {
     if !build.classic
-        && let Some(built) = buildkit::build(engine, &build, &mut on_line).await?
+        && let Some(built) = buildkit::build(engine, &build, &mut listener).await?
     {
         return Ok(built);
     }
@@ -93,12 +95,12 @@ pub async fn build(engine: &Engine, build: Build<'_>, mut on_line: impl FnMut(&s
         let message = "it needs secrets, which only BuildKit can give it, and the engine has none".to_owned();
         return Err(DockerError::Build { step: Some("the build".to_owned()), message, tail: Vec::new() });
     }
-    on_line("without BuildKit: the engine's classic builder builds this");
-    let id = classic(engine, build, on_line).await?;
+    listener.line("without BuildKit: the engine's classic builder builds this");
+    let id = classic(engine, build, listener).await?;
     Ok(Built { id, steps: Vec::new(), buildkit: false })
 }
 
-async fn classic(engine: &Engine, build: Build<'_>, mut on_line: impl FnMut(&str) + Send) -> Result<ImageId, DockerError> {
+async fn classic(engine: &Engine, build: Build<'_>, mut listener: impl Listener) -> Result<ImageId, DockerError> {
     let owned = |map: &BTreeMap<String, String>| -> HashMap<String, String> { map.clone().into_iter().collect() };
     let options = BuildImageOptions {
         dockerfile: within(&build.recipe.dockerfile)?,
@@ -121,20 +123,24 @@ async fn classic(engine: &Engine, build: Build<'_>, mut on_line: impl FnMut(&str
         let info = match answer {
             Ok(info) => info,
             Err(error) if is_spurious(&error) => break,
-            Err(error) => return Err(unread.take().unwrap_or_else(|| output.failure(error))),
+            Err(error) => {
+                output.end_step("failed", &mut listener);
+                return Err(unread.take().unwrap_or_else(|| output.failure(error)));
+            }
         };
         if let Some(text) = info.stream {
-            output.take(&text, &mut on_line);
+            output.take(&text, &mut listener);
         }
         // How a base image is pulled; the figures of its progress are left out.
         if let Some(status) = info.status.filter(|_| info.progress_detail.is_none_or(|detail| detail.current.is_none())) {
             let id = info.id.map(|id| format!("{id}: ")).unwrap_or_default();
-            output.take(&format!("{id}{status}\n"), &mut on_line);
+            output.take(&format!("{id}{status}\n"), &mut listener);
         }
         // Every stage of the Dockerfile says its id; the last is the image's.
         id = info.aux.and_then(|aux| aux.id).or(id);
     }
-    output.take("\n", &mut on_line);
+    output.take("\n", &mut listener);
+    output.end_step("done", &mut listener);
     let id = match (id, unread.take()) {
         (_, Some(error)) => return Err(error),
         (Some(id), None) => ImageId(id),
@@ -203,11 +209,13 @@ pub(super) fn is_spurious(error: &Error) -> bool {
 struct Output {
     line: String,
     step: Option<String>,
+    began: Option<Instant>,
+    cached: bool,
     tail: VecDeque<String>,
 }
 
 impl Output {
-    fn take(&mut self, text: &str, on_line: &mut impl FnMut(&str)) {
+    fn take(&mut self, text: &str, listener: &mut impl Listener) {
         for c in text.chars() {
             if c != '\n' && c != '\r' {
                 self.line.push(c);
@@ -217,14 +225,30 @@ impl Output {
             if line.is_empty() {
                 continue;
             }
-            if is_step(&line) {
-                self.step = Some(line.clone());
-            }
             if self.tail.len() == TAIL {
                 self.tail.pop_front();
             }
-            on_line(&line);
+            if is_step(&line) {
+                self.end_step("done", listener);
+                listener.began(&line);
+                (self.step, self.began, self.cached) = (Some(line.clone()), Some(Instant::now()), false);
+            } else if let (Some(step), true) = (&self.step, self.began.is_some()) {
+                self.cached |= line == " ---> Using cache";
+                listener.output(step, &line);
+            } else {
+                listener.line(&line);
+            }
             self.tail.push_back(line);
+        }
+    }
+
+    /// The classic builder says of a step when it begins, and nothing when it ends.
+    fn end_step(&mut self, how: &str, listener: &mut impl Listener) {
+        let (Some(began), Some(step)) = (self.began.take(), &self.step) else { return };
+        match (how, self.cached) {
+            ("done", true) => listener.ended(step, "cached"),
+            ("done", false) => listener.ended(step, &format!("{:.1} s", began.elapsed().as_secs_f64())),
+            _ => listener.ended(step, how),
         }
     }
 
@@ -271,7 +295,9 @@ mod tests {
         for text in ["Step 1/2 : FROM x\n", " ---> 1", "23\n", "\u{1b}[91mred\u{1b}[0m\n10%\r20%\r\n", "Step by : step\n"] {
             output.take(text, &mut |line: &str| lines.push(line.to_owned()));
         }
-        assert_eq!(lines, ["Step 1/2 : FROM x", " ---> 123", "red", "10%", "20%", "Step by : step"]);
+        assert_eq!(lines, [" ---> 123", "red", "10%", "20%", "Step by : step"]);
+        output.end_step("done", &mut |line: &str| lines.push(line.to_owned()));
+        assert_eq!(lines.last().map(String::as_str), Some("Step 1/2 : FROM x: 0.0 s"));
         assert_eq!(output.step.as_deref(), Some("Step 1/2 : FROM x"));
         for n in 0..30 {
             output.take(&format!("{n}\n"), &mut |_: &str| ());

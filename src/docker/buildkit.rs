@@ -21,6 +21,7 @@ use super::context::within;
 use super::engine::Engine;
 use super::error::DockerError;
 use super::filesync::Files;
+use super::listener::Listener;
 use super::session::{self, Offer};
 use super::wire::{self, Lines};
 
@@ -28,17 +29,11 @@ use super::wire::{self, Lines};
 ///
 /// # Errors
 /// As [`super::build()`].
-pub(super) async fn build(
-    engine: &Engine,
-    build: &Build<'_>,
-    on_line: &mut (impl FnMut(&str) + Send),
-) -> Result<Option<Built>, DockerError> {
+pub(super) async fn build(engine: &Engine, build: &Build<'_>, listener: &mut impl Listener) -> Result<Option<Built>, DockerError> {
     let broken = |source: io::Error| DockerError::Request { operation: "build the image".into(), status: None, source: source.into() };
     let dockerfile = within(&build.recipe.dockerfile)?;
     let unread = Unread::default();
-    let (context, named, kept) = (build.context.clone(), dockerfile.clone(), unread.clone());
-    let files = tokio::task::spawn_blocking(move || Files::of(&context, &named, kept)).await;
-    let files = files.map_err(|error| broken(io::Error::other(error)))??;
+    let files = Files::of(build.context, &dockerfile, unread.clone());
     let mut logins = BTreeMap::new();
     for image in build.cache_from.iter().copied() {
         let login = build.logins.of_image(image).await?;
@@ -72,7 +67,7 @@ pub(super) async fn build(
     let request = Request::post(format!("/build{query}")).body(Empty::<Bytes>::new()).map_err(|error| broken(io::Error::other(error)))?;
     let response = wire::request(&engine.route, request).await.map_err(broken)?;
     let mut trace = Trace::default();
-    let id = follow(response, &mut trace, on_line).await;
+    let id = follow(response, &mut trace, listener).await;
     if let Some(error) = unread.take() {
         return Err(error);
     }
@@ -83,11 +78,7 @@ pub(super) async fn build(
 }
 
 /// Reads the engine's answer to its end: the image's id, or why there is none.
-async fn follow(
-    response: Response<Incoming>,
-    trace: &mut Trace,
-    on_line: &mut (impl FnMut(&str) + Send),
-) -> io::Result<Result<ImageId, String>> {
+async fn follow(response: Response<Incoming>, trace: &mut Trace, listener: &mut impl Listener) -> io::Result<Result<ImageId, String>> {
     if !response.status().is_success() {
         return wire::refusal(response.into_body()).await.map(Err);
     }
@@ -101,7 +92,7 @@ async fn follow(
         match (line.id.as_deref(), line.aux) {
             (Some("moby.buildkit.trace"), Some(serde_json::Value::String(text))) => {
                 let update = STANDARD.decode(text).ok().and_then(|bytes| Update::decode(&bytes[..]).ok());
-                trace.take(update.unwrap_or_default(), on_line);
+                trace.take(update.unwrap_or_default(), listener);
             }
             (_, Some(aux)) => id = aux.get("ID").and_then(|id| id.as_str()).map(str::to_owned).or(id),
             _ => {}
@@ -134,16 +125,18 @@ struct Step {
     error: String,
     line: String,
     tail: VecDeque<String>,
+    /// What it fetches, by the builder's ids: so many bytes of so many.
+    amounts: HashMap<String, (i64, i64)>,
 }
 
 impl Trace {
-    fn take(&mut self, update: Update, on_line: &mut impl FnMut(&str)) {
+    fn take(&mut self, update: Update, listener: &mut impl Listener) {
         // Before the steps: what one has said last comes with its end.
         for log in update.logs {
             let step = self.steps.entry(log.vertex).or_default();
             for c in String::from_utf8_lossy(&log.msg).chars() {
                 if c == '\n' || c == '\r' {
-                    step.end_line(on_line);
+                    step.end_line(listener);
                 } else {
                     step.line.push(c);
                 }
@@ -160,29 +153,38 @@ impl Trace {
                 step.seconds = completed.seconds() - started.seconds();
                 if !step.ended {
                     step.ended = true;
-                    step.end_line(on_line);
+                    step.end_line(listener);
                     let how = match (step.cached, vertex.error.is_empty()) {
                         (_, false) => "failed".to_owned(),
                         (true, true) => "cached".to_owned(),
                         (false, true) => format!("{:.1} s", step.seconds),
                     };
-                    if !step.name.starts_with("[internal]") {
-                        on_line(&format!("{}: {how}", step.name));
+                    if step.is_shown() {
+                        listener.ended(&step.name, &how);
                     }
                 }
-            } else if vertex.started.is_some() && !step.said && !step.cached && !step.name.starts_with("[internal]") {
+            } else if vertex.started.is_some() && !step.said && !step.cached && step.is_shown() {
                 step.said = true;
-                on_line(&step.name);
+                listener.began(&step.name);
             }
             if !vertex.error.is_empty() {
                 step.error = vertex.error;
+            }
+        }
+        // What a step fetches: layers, the context.
+        for status in update.statuses {
+            if let Some(step) = self.steps.get_mut(&status.vertex).filter(|step| step.said && !step.ended) {
+                step.amounts.insert(status.id, (status.current, status.total));
+                let sum = step.amounts.values().fold((0, 0), |sum, (current, total)| (sum.0 + current, sum.1 + total));
+                let [done, total] = [sum.0, sum.1].map(|bytes| u64::try_from(bytes).unwrap_or_default());
+                listener.amount(&step.name, done, total);
             }
         }
     }
 
     fn timed(mut self) -> Vec<BuildStep> {
         let steps = self.order.iter().filter_map(|digest| self.steps.remove(digest));
-        let steps = steps.filter(|step| step.ended && step.name.starts_with('[') && !step.name.starts_with("[internal]"));
+        let steps = steps.filter(|step| step.ended && step.name.starts_with('[') && step.is_shown());
         steps.map(|step| BuildStep { name: step.name, seconds: step.seconds, cached: step.cached }).collect()
     }
 
@@ -202,12 +204,17 @@ impl Trace {
 }
 
 impl Step {
-    fn end_line(&mut self, on_line: &mut impl FnMut(&str)) {
+    /// The builder's own work is not shown.
+    fn is_shown(&self) -> bool {
+        !self.name.starts_with("[internal]")
+    }
+
+    fn end_line(&mut self, listener: &mut impl Listener) {
         let line = plain(&std::mem::take(&mut self.line));
         if line.is_empty() {
             return;
         }
-        on_line(&line);
+        listener.output(&self.name, &line);
         if self.tail.len() == TAIL {
             self.tail.pop_front();
         }
@@ -220,8 +227,23 @@ impl Step {
 struct Update {
     #[prost(message, repeated, tag = "1")]
     vertexes: Vec<Vertex>,
+    #[prost(message, repeated, tag = "2")]
+    statuses: Vec<Amount>,
     #[prost(message, repeated, tag = "3")]
     logs: Vec<Log>,
+}
+
+/// `VertexStatus`
+#[derive(Clone, PartialEq, Message)]
+struct Amount {
+    #[prost(string, tag = "1")]
+    id: String,
+    #[prost(string, tag = "2")]
+    vertex: String,
+    #[prost(int64, tag = "4")]
+    current: i64,
+    #[prost(int64, tag = "5")]
+    total: i64,
 }
 
 #[derive(Clone, PartialEq, Message)]

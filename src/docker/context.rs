@@ -1,19 +1,11 @@
 //! The build context: the files that an engine is sent.
 
-use std::collections::HashMap;
-use std::fs;
-use std::io;
-use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
-use std::time::UNIX_EPOCH;
-
-use walkdir::WalkDir;
+use std::{fs, io};
 
 use super::error::DockerError;
-use super::ignore::{Matched, Patterns, clean};
-
-/// What windlass leaves in a checkout, and beside what it has built: an image would be another one after each release.
-const OWN: [&str; 2] = [".windlass", ".windlass-build.json"];
+use super::ignore::{Patterns, clean};
+use super::walk::walk;
 
 /// What the engine is sent of a directory.
 ///
@@ -50,6 +42,8 @@ pub enum Kind {
         /// When it was last changed, in seconds since 1970. It goes into the image, as with Docker, because servers make entity tags
         /// of it; it is no part of the digest.
         modified: u64,
+        /// What it holds.
+        content: Content,
     },
     /// A directory, also an empty one.
     Directory,
@@ -60,10 +54,15 @@ pub enum Kind {
     },
 }
 
+/// The BLAKE3 of a file's bytes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Content(pub(super) [u8; 32]);
+
 /// Lists what Docker would send of `root`, whose Dockerfile is at `dockerfile` from there.
 ///
-/// What windlass itself leaves in a checkout (`.windlass`, `.windlass-build.json`) is no part of it. Reads `<Dockerfile>.dockerignore`, else `.dockerignore`. The Dockerfile and `.dockerignore` are always listed: the engine needs them,
-/// and itself hides them from `COPY` if they are ignored.
+/// Every file is read, so that a context says what it holds. What windlass itself leaves in a checkout (`.windlass`,
+/// `.windlass-build.json`) is no part of it. Reads `<Dockerfile>.dockerignore`, else `.dockerignore`. The Dockerfile and `.dockerignore`
+/// are always listed: the engine needs them, and itself hides them from `COPY` if they are ignored.
 ///
 /// # Errors
 /// [`DockerError::NoContext`], [`DockerError::NoDockerfile`], [`DockerError::DockerfileOutside`], [`DockerError::BadIgnorePattern`], and
@@ -77,52 +76,8 @@ pub fn scan(root: &Path, dockerfile: &str) -> Result<Context, DockerError> {
         return Err(DockerError::NoDockerfile { path: root.join(&dockerfile) });
     }
     let (patterns, hidden) = patterns(root, &dockerfile)?;
-    let mut entries = Vec::new();
-    let mut above: HashMap<PathBuf, Matched> = HashMap::new();
-    let mut walk = WalkDir::new(root).min_depth(1).into_iter();
-    while let Some(found) = walk.next() {
-        let found = found.map_err(|error| {
-            let path = error.path().unwrap_or(root).to_owned();
-            DockerError::Read { path, source: error.into_io_error().unwrap_or_else(|| io::Error::other("a circle of directories")) }
-        })?;
-        let relative = found.path().strip_prefix(root).unwrap_or(found.path());
-        let path = relative.to_str().ok_or_else(|| DockerError::PathNotText { path: relative.to_owned() })?.to_owned();
-        let (excluded, matched) = patterns.excludes(&path, relative.parent().and_then(|parent| above.get(parent)));
-        let kind = found.file_type();
-        if OWN.iter().any(|own| found.file_name() == *own) {
-            if kind.is_dir() {
-                walk.skip_current_dir();
-            }
-            continue;
-        }
-        if excluded {
-            if kind.is_dir() {
-                if patterns.may_keep_below(&path) {
-                    above.insert(relative.to_owned(), matched);
-                } else {
-                    walk.skip_current_dir();
-                }
-            }
-            continue;
-        }
-        let unreadable = |source| DockerError::Read { path: found.path().to_owned(), source };
-        let kind = if kind.is_dir() {
-            above.insert(relative.to_owned(), matched);
-            Kind::Directory
-        } else if kind.is_symlink() {
-            let target = fs::read_link(found.path()).map_err(unreadable)?;
-            Kind::Symlink { target: target.into_os_string().into_string().map_err(|path| DockerError::PathNotText { path: path.into() })? }
-        } else if kind.is_file() {
-            let metadata = found.metadata().map_err(|error| unreadable(error.into()))?;
-            let modified = metadata.modified().ok().and_then(|time| time.duration_since(UNIX_EPOCH).ok());
-            let modified = modified.map_or(0, |time| time.as_secs());
-            Kind::File { size: metadata.len(), executable: metadata.permissions().mode() & 0o100 != 0, modified }
-        } else {
-            continue;
-        };
-        entries.push(Entry { path, kind });
-    }
-    entries.sort_by(|a, b| a.path.cmp(&b.path));
+    let mut entries = walk(root, &patterns)?;
+    entries.sort_unstable_by(|a, b| a.path.cmp(&b.path));
     Ok(Context { root: root.to_owned(), entries, hidden })
 }
 
@@ -158,6 +113,8 @@ fn patterns(root: &Path, dockerfile: &str) -> Result<(Patterns, Vec<String>), Do
 
 #[cfg(test)]
 pub(super) mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
 
     /// The tree that the golden table is about. A name that ends in `/` is an empty directory.
@@ -311,7 +268,7 @@ pub(super) mod tests {
         let entries = scan(root.path(), "Dockerfile").unwrap().entries;
         let kind = |path: &str| entries.iter().find(|entry| entry.path == path).map(|entry| entry.kind.clone());
         assert_eq!(kind("a/link"), Some(Kind::Symlink { target: "../foo".into() }));
-        assert!(matches!(kind("a.py"), Some(Kind::File { size: 4, executable: true, modified: 1.. })));
+        assert!(matches!(kind("a.py"), Some(Kind::File { size: 4, executable: true, modified: 1.., .. })));
         assert!(matches!(kind("foobar"), Some(Kind::File { size: 6, executable: false, .. })));
         assert_eq!(kind("empty"), Some(Kind::Directory));
         assert!(entries.is_sorted_by(|a, b| a.path < b.path));

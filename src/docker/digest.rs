@@ -1,14 +1,7 @@
 //! The digest of an image before it is built: what it would be built from.
 
-use std::collections::{BTreeMap, HashMap};
-use std::fs::{self, File, Metadata};
-use std::io;
-use std::os::unix::fs::MetadataExt as _;
-use std::path::Path;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{LazyLock, PoisonError, RwLock};
-use std::thread;
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::collections::BTreeMap;
+use std::fs;
 
 use crate::model::{BaseImage, Sha256};
 
@@ -16,7 +9,7 @@ use super::context::{Context, Kind, within};
 use super::error::DockerError;
 
 /// Changes when the encoding or the way of building does, so that no image of another way is taken for this one.
-const SCHEME: &[u8] = b"windlass build context 2";
+const SCHEME: &[u8] = b"windlass build context 3";
 
 /// How an image is built from its context.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -39,14 +32,13 @@ pub struct Recipe {
 /// would fetch, which only a build can tell.
 ///
 /// # Errors
-/// When the Dockerfile or a file of the context cannot be read.
+/// When the Dockerfile cannot be read.
 pub fn digest(context: &Context, recipe: &Recipe, bases: &[BaseImage], period: Option<u64>) -> Result<Sha256, DockerError> {
     let dockerfile = within(&recipe.dockerfile)?;
     let path = context.root.join(&dockerfile);
     let recipe_text = fs::read(&path).map_err(|source| DockerError::Read { path, source })?;
-    let hashes = hash_files(context)?;
 
-    let mut encoded = Vec::new();
+    let mut encoded = Vec::with_capacity(128 * context.entries.len());
     let mut field = |bytes: &[u8]| {
         encoded.extend((bytes.len() as u64).to_le_bytes());
         encoded.extend(bytes);
@@ -55,12 +47,12 @@ pub fn digest(context: &Context, recipe: &Recipe, bases: &[BaseImage], period: O
     field(dockerfile.as_bytes());
     field(&recipe_text);
     field(&(context.entries.len() as u64).to_le_bytes());
-    for (entry, hash) in context.entries.iter().zip(&hashes) {
+    for entry in &context.entries {
         field(entry.path.as_bytes());
         match &entry.kind {
-            Kind::File { executable, .. } => {
+            Kind::File { executable, content, .. } => {
                 field(if *executable { b"executable" } else { b"file" });
-                field(hash.as_ref().map_or(&[], |hash| hash.bytes().as_slice()));
+                field(&content.0);
             }
             Kind::Directory => field(b"directory"),
             Kind::Symlink { target } => {
@@ -86,85 +78,9 @@ pub fn digest(context: &Context, recipe: &Recipe, bases: &[BaseImage], period: O
     Ok(Sha256::of(&encoded))
 }
 
-/// A file on this machine: its device and its number there.
-type Id = (u64, u64);
-
-/// What changes with whatever is written to a file.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-struct Stamp {
-    size: u64,
-    modified: (i64, i64),
-    changed: (i64, i64),
-}
-
-type Contents = HashMap<Id, (Stamp, Sha256)>;
-
-/// What this process has read: a plan asks for a context's digest, and the build after it for that of each of its files.
-static READ: LazyLock<RwLock<Contents>> = LazyLock::new(RwLock::default);
-
-/// A file's times are as fine as the kernel's tick: what was changed just now may change once more without another time.
-const SETTLED: Duration = Duration::from_millis(100);
-
-fn stamp(file: &Metadata) -> (Id, Stamp) {
-    let stamp = Stamp { size: file.size(), modified: (file.mtime(), file.mtime_nsec()), changed: (file.ctime(), file.ctime_nsec()) };
-    ((file.dev(), file.ino()), stamp)
-}
-
-fn is_settled(stamp: &Stamp) -> bool {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let changed = u64::try_from(stamp.changed.0).ok().zip(u32::try_from(stamp.changed.1).ok());
-    changed.is_some_and(|(seconds, nanoseconds)| Duration::new(seconds, nanoseconds) + SETTLED < now)
-}
-
-/// What one thread has read: the place in the list, the content, and what is to be remembered of it.
-type Hashed = (usize, Sha256, Option<(Id, Stamp)>);
-
-/// The SHA-256 of every file, `None` for what is none. Several threads, because a cold disk answers many reads at once better than one.
-/// A file that this process has read, and that nobody has touched since, is not read again.
-pub(super) fn hash_files(context: &Context) -> Result<Vec<Option<Sha256>>, DockerError> {
-    let entries = &context.entries;
-    let threads = thread::available_parallelism().map_or(2, usize::from).clamp(2, 8);
-    let next = AtomicUsize::new(0);
-    let known = READ.read().unwrap_or_else(PoisonError::into_inner);
-    let hash = |path: &Path, buffer: &mut [u8]| -> io::Result<(Sha256, Option<(Id, Stamp)>)> {
-        let file = File::open(path)?;
-        let (id, stamp) = stamp(&file.metadata()?);
-        match known.get(&id) {
-            Some((then, hash)) if *then == stamp => Ok((*hash, None)),
-            _ => {
-                let settled = is_settled(&stamp);
-                Ok((Sha256::of_reader_through(buffer, file)?.0, settled.then_some((id, stamp))))
-            }
-        }
-    };
-    let work = || -> Result<Vec<Hashed>, DockerError> {
-        let (mut done, mut buffer) = (Vec::new(), vec![0; 128 * 1024]);
-        while let Some(index) = Some(next.fetch_add(1, Ordering::Relaxed)).filter(|index| *index < entries.len()) {
-            if matches!(entries[index].kind, Kind::File { .. }) {
-                let path = context.root.join(&entries[index].path);
-                let (hash, fresh) = hash(&path, &mut buffer).map_err(|source| DockerError::Read { path, source })?;
-                done.push((index, hash, fresh));
-            }
-        }
-        Ok(done)
-    };
-    let mut hashes = vec![None; entries.len()];
-    let all = thread::scope(|scope| {
-        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
-        let joined = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
-        joined.collect::<Result<Vec<_>, _>>()
-    });
-    drop(known);
-    let mut read = READ.write().unwrap_or_else(PoisonError::into_inner);
-    for (index, hash, fresh) in all?.into_iter().flatten() {
-        hashes[index] = Some(hash);
-        read.extend(fresh.map(|(id, stamp)| (id, (stamp, hash))));
-    }
-    Ok(hashes)
-}
-
 #[cfg(test)]
 mod tests {
+    use std::fs::File;
     use std::os::unix::fs::{PermissionsExt as _, symlink};
     use std::path::Path;
 
@@ -243,39 +159,5 @@ mod tests {
         }
         let distinct: std::collections::BTreeSet<_> = seen.iter().collect();
         assert_eq!(distinct.len(), seen.len());
-    }
-
-    #[test]
-    fn a_file_that_was_read_before_is_read_again_once_it_has_changed() {
-        let root = tempfile::tempdir().unwrap();
-        plant(root.path());
-        let path = root.path().join("a.py");
-        fs::write(&path, "one").unwrap();
-        let hash = || {
-            let context = scan(root.path(), "Dockerfile").unwrap();
-            let at = context.entries.iter().position(|entry| entry.path == "a.py").unwrap();
-            hash_files(&context).unwrap()[at].unwrap()
-        };
-        // Of the same length, and with the time that it had, as an archive would bring it.
-        let long_ago = UNIX_EPOCH + Duration::from_secs(1);
-        let rewrite = |content: &str| {
-            fs::write(&path, content).unwrap();
-            File::options().append(true).open(&path).unwrap().set_modified(long_ago).unwrap();
-        };
-        for content in ["two", "six", "ten"] {
-            rewrite(content);
-            assert_eq!(hash(), Sha256::of(content.as_bytes()));
-            thread::sleep(SETTLED * 2);
-            assert_eq!(hash(), Sha256::of(content.as_bytes()));
-        }
-    }
-
-    #[test]
-    fn a_file_that_vanished_is_named() {
-        let root = tempfile::tempdir().unwrap();
-        plant(root.path());
-        let context = scan(root.path(), "Dockerfile").unwrap();
-        fs::remove_file(root.path().join("a/b/c.py")).unwrap();
-        assert!(digest(&context, &recipe(), &[], None).unwrap_err().to_string().contains("a/b/c.py"));
     }
 }

@@ -134,7 +134,7 @@ async fn an_image_is_built_tagged_labelled_and_cached() {
     for classic in [true, false] {
         lines.clear();
         let wanted = Build { classic, ..wanted.clone() };
-        let built = build(&engine, wanted.clone(), |line| lines.push(line.to_owned())).await.unwrap();
+        let built = build(&engine, wanted.clone(), |line: &str| lines.push(line.to_owned())).await.unwrap();
         assert_eq!(built.buildkit, !classic, "{lines:?}");
         let first = if classic { "Step 1/" } else { "[" };
         assert!(lines.iter().any(|line| line.starts_with(first)), "{lines:?}");
@@ -142,7 +142,7 @@ async fn an_image_is_built_tagged_labelled_and_cached() {
         // Another checkout of the same files is answered from the engine's cache.
         std::fs::File::options().append(true).open(root.path().join("a.py")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
         let again = scan(root.path(), "Dockerfile").unwrap();
-        assert_eq!(build(&engine, Build { context: &again, ..wanted }, |_| ()).await.unwrap().id, built.id);
+        assert_eq!(build(&engine, Build { context: &again, ..wanted }, |_: &str| ()).await.unwrap().id, built.id);
     }
     for name in &names {
         remove(&engine, name).await;
@@ -171,7 +171,7 @@ async fn a_failed_build_names_its_step_and_its_reason() {
     ] {
         std::fs::write(root.path().join("Dockerfile"), dockerfile).unwrap();
         let context = scan(root.path(), "Dockerfile").unwrap();
-        let error = build(&engine, Build { classic, ..plain(&context) }, |_| ()).await.unwrap_err();
+        let error = build(&engine, Build { classic, ..plain(&context) }, |_: &str| ()).await.unwrap_err();
         let DockerError::Build { step: found, message, .. } = &error else { panic!("{error:?}") };
         assert!(!message.is_empty());
         assert!(step.is_none_or(|step| found.as_deref() == Some(step)), "{found:?}: {message}");
@@ -183,7 +183,7 @@ async fn a_failed_build_names_its_step_and_its_reason() {
     std::fs::write(root.path().join("Dockerfile"), dockerfile).unwrap();
     let context = scan(root.path(), "Dockerfile").unwrap();
     for classic in [true, false] {
-        let error = build(&engine, Build { classic, ..plain(&context) }, |_| ()).await.unwrap_err();
+        let error = build(&engine, Build { classic, ..plain(&context) }, |_: &str| ()).await.unwrap_err();
         let DockerError::Build { step, message, tail } = &error else { panic!("{error:?}") };
         assert!(step.as_ref().unwrap().contains("RUN echo last words") && message.ends_with('3'), "{error}");
         assert!(tail.iter().any(|line| line == "last words"), "{tail:?}");
@@ -206,7 +206,7 @@ async fn a_context_that_changes_under_the_build_fails_it() {
     let context = scan(root.path(), "Dockerfile").unwrap();
     std::fs::remove_file(root.path().join("foobar")).unwrap();
     let wanted = plain(&context);
-    let error = build(&engine, wanted, |_| ()).await.unwrap_err();
+    let error = build(&engine, wanted, |_: &str| ()).await.unwrap_err();
     assert!(matches!(&error, DockerError::Read { path, .. } if path.ends_with("foobar")), "{error:?}");
 }
 
@@ -221,7 +221,7 @@ async fn a_dropped_build_is_cancelled_in_the_engine() {
     let wanted = plain(&context);
     let (said, mut heard) = tokio::sync::mpsc::unbounded_channel();
     {
-        let building = build(&engine, wanted, |line| drop(said.send(line.to_owned())));
+        let building = build(&engine, wanted, |line: &str| drop(said.send(line.to_owned())));
         let until = async { while heard.recv().await.is_some_and(|line| line != marker) {} };
         tokio::select! {
             result = building => panic!("{result:?}"),
@@ -256,7 +256,7 @@ async fn a_secret_reaches_its_step_and_nothing_else() {
     let mut lines = Vec::new();
     // The same step with another length of secret would be remembered: a secret is no part of a step.
     let wanted = Build { tags: vec![image.clone()], secrets: &secrets, no_cache: true, ..plain(&context) };
-    build(&engine, wanted.clone(), |line| lines.push(line.to_owned())).await.unwrap();
+    build(&engine, wanted.clone(), |line: &str| lines.push(line.to_owned())).await.unwrap();
     let into = tempfile::tempdir().unwrap();
     let saved = into.path().join("image.tar");
     let history = Command::new("docker").args(["history", "--no-trunc", &image]).output().unwrap();
@@ -269,16 +269,16 @@ async fn a_secret_reaches_its_step_and_nothing_else() {
     }
     // Without it nothing is built, though the mount does not say `required`; with words of its own, an optional one may be absent.
     let none = BTreeMap::new();
-    let error = build(&engine, Build { secrets: &none, ..wanted.clone() }, |_| ()).await.unwrap_err();
+    let error = build(&engine, Build { secrets: &none, ..wanted.clone() }, |_: &str| ()).await.unwrap_err();
     assert!(error.to_string().contains("`token`"), "{error}");
     let optional = ["token".to_owned()];
     let without = Build { secrets: &none, optional_secrets: &optional, ..wanted.clone() };
-    build(&engine, without, |line| lines.push(line.to_owned())).await.unwrap();
+    build(&engine, without, |line: &str| lines.push(line.to_owned())).await.unwrap();
     assert!(
         lines.iter().any(|line| line.contains("/token: ") || line.contains("can't open /token")),
         "the step runs without it: {lines:?}"
     );
-    let error = build(&engine, Build { classic: true, ..wanted }, |_| ()).await.unwrap_err();
+    let error = build(&engine, Build { classic: true, ..wanted }, |_: &str| ()).await.unwrap_err();
     assert!(error.to_string().contains("BuildKit"), "{error}");
     remove(&engine, &image).await;
 }
@@ -294,7 +294,7 @@ async fn a_file_that_changed_within_its_time_is_seen_and_a_hidden_one_is_not() {
         std::fs::write(root.path().join("foobar"), content).unwrap();
         std::fs::File::options().append(true).open(root.path().join("foobar")).unwrap().set_modified(std::time::UNIX_EPOCH).unwrap();
         let context = scan(root.path(), "Dockerfile").unwrap();
-        build(&engine, Build { tags: vec![image.clone()], ..plain(&context) }, |_| ()).await.unwrap();
+        build(&engine, Build { tags: vec![image.clone()], ..plain(&context) }, |_: &str| ()).await.unwrap();
         let into = tempfile::tempdir().unwrap();
         extract(&engine, &image, "/context", into.path(), None).await.unwrap();
         assert_eq!(std::fs::read_to_string(into.path().join("foobar")).unwrap(), content);
@@ -331,7 +331,7 @@ async fn a_directory_is_taken_out_of_an_image_and_no_container_is_left() {
     let context = scan(root.path(), "Dockerfile").unwrap();
     let image = format!("localhost:1/windlass-test/extract:{}", std::process::id());
     let wanted = Build { tags: vec![image.clone()], ..plain(&context) };
-    build(&engine, wanted, |_| ()).await.unwrap();
+    build(&engine, wanted, |_: &str| ()).await.unwrap();
 
     let into = tempfile::tempdir().unwrap();
     let files = context.entries.iter().filter(|entry| matches!(entry.kind, Kind::File { .. }));

@@ -16,10 +16,8 @@ use tokio::sync::mpsc;
 
 use super::archive::{Exactly, Unread};
 use super::context::{Context, Kind};
-use super::digest::hash_files;
 use super::error::DockerError;
 use super::grpc::{Answer, INTERNAL, Messages, Part, Status, framed, streamed, unary};
-use crate::model::Sha256;
 
 /// The bytes of a file go in pieces of this size.
 const PIECE: usize = 32 * 1024;
@@ -42,20 +40,16 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Reads every file once: its time is told to the nanosecond, and those stand for its content, so that a file which was changed
-    /// within a second, or back in time, is never taken for the one that the engine has.
-    ///
-    /// # Errors
-    /// What cannot be read.
-    pub(super) fn of(context: &Context, dockerfile: &str, unread: Unread) -> Result<Self, DockerError> {
-        let hashes = hash_files(context)?;
+    /// A file's time is told to the nanosecond, and those stand for its content, so that a file which was changed within a second, or
+    /// back in time, is never taken for the one that the engine has.
+    pub(super) fn of(context: &Context, dockerfile: &str, unread: Unread) -> Self {
         let mut all = BTreeMap::new();
-        for (entry, hash) in context.entries.iter().zip(&hashes) {
+        for entry in &context.entries {
             let path: Vec<&str> = entry.path.split('/').collect();
             for above in 1..path.len() {
                 all.entry(path[..above].to_vec()).or_insert_with(|| directory(&path[..above].join("/")));
             }
-            all.insert(path, stat(&entry.path, &entry.kind, hash.as_ref()));
+            all.insert(path, stat(&entry.path, &entry.kind));
         }
         let hidden = |stat: &&Stat| !context.hidden.contains(&stat.path);
         let ignores = [format!("{dockerfile}.dockerignore"), ".dockerignore".to_owned()];
@@ -66,7 +60,7 @@ impl Files {
         };
         let of_context = all.values().filter(hidden).cloned().collect();
         let of_dockerfile = all.values().filter(is_recipe).cloned().collect();
-        Ok(Self { root: context.root.clone(), context: Arc::new(of_context), dockerfile: Arc::new(of_dockerfile), unread })
+        Self { root: context.root.clone(), context: Arc::new(of_context), dockerfile: Arc::new(of_dockerfile), unread }
     }
 }
 
@@ -74,12 +68,12 @@ fn directory(path: &str) -> Stat {
     Stat { path: path.to_owned(), mode: DIRECTORY | 0o755, ..Stat::default() }
 }
 
-fn stat(path: &str, kind: &Kind, hash: Option<&Sha256>) -> Stat {
+fn stat(path: &str, kind: &Kind) -> Stat {
     match kind {
         Kind::Directory => directory(path),
         Kind::Symlink { target } => Stat { path: path.to_owned(), mode: SYMLINK | 0o777, linkname: target.clone(), ..Stat::default() },
-        Kind::File { size, executable, modified } => {
-            let content = hash.map_or(0, |hash| u32::from_be_bytes([hash.bytes()[0], hash.bytes()[1], hash.bytes()[2], hash.bytes()[3]]));
+        Kind::File { size, executable, modified, content } => {
+            let content = u32::from_be_bytes([content.0[0], content.0[1], content.0[2], content.0[3]]);
             let nanoseconds = modified * 1_000_000_000 + u64::from(content) % 1_000_000_000;
             Stat {
                 path: path.to_owned(),

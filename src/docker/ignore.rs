@@ -78,6 +78,11 @@ impl Patterns {
         (excluded, Matched(found))
     }
 
+    /// As [`Patterns::excludes`], for what has nothing below it.
+    pub(super) fn leaves_out(&self, path: &str, parent: Option<&Matched>) -> bool {
+        !self.0.is_empty() && self.excludes(path, parent).0
+    }
+
     /// May something below the excluded `directory` be taken back in? Docker looks at the exception's text, not at its meaning:
     /// `!**/keep` brings nothing back from an excluded directory.
     pub(super) fn may_keep_below(&self, directory: &str) -> bool {

@@ -2,6 +2,8 @@
 //!
 //! Deliberately absent: who listens. A saved stream of events replays in any reporter.
 
+mod progress;
+
 use std::collections::{HashMap, VecDeque};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -63,6 +65,9 @@ pub enum Event {
         step: Step,
         /// The line without its end.
         line: String,
+        /// The part of the step that printed it (an instruction of a Dockerfile); none where that is not told apart.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        part: Option<String>,
         /// It is kept, and not shown to those who read along: there are others that say enough.
         #[serde(default, skip_serializing_if = "std::ops::Not::not")]
         aside: bool,
@@ -72,12 +77,12 @@ pub enum Event {
         /// The step.
         #[serde(flatten)]
         step: Step,
-        /// The part of it that this is about (a layer); none for the whole.
+        /// The part of it that this is about (a layer, an instruction of a Dockerfile); none for the whole.
         #[serde(skip_serializing_if = "Option::is_none")]
         part: Option<String>,
         /// So much is done.
         done: u64,
-        /// Of so much; 0 if unknown.
+        /// Of so much; 0 if unknown. A part is over when all of it is done.
         total: u64,
         /// What is counted: `B` for bytes, or a plural noun.
         of: &'static str,
@@ -168,9 +173,6 @@ pub struct Why {
     pub changed_nothing: bool,
 }
 
-/// So many progress events may wait; more are dropped, so that a slow terminal costs no memory.
-const WAITING_PROGRESS: usize = 256;
-
 /// The sending end. Sending never waits and never fails: no reporter can slow or stop a release.
 #[derive(Debug, Clone)]
 pub struct Events {
@@ -245,21 +247,21 @@ impl Events {
             let rest = text.split_off(self.mask.cut(&text));
             lock(&self.held).insert(step.clone(), rest);
         }
-        self.said(step, &text, false);
+        self.said(step, None, &text, false);
     }
 
     /// As [`Events::output`], for lines that a record, a report and whoever reads JSON are to have, and a terminal is not.
     pub fn output_aside(&self, step: &Step, line: &str) {
-        self.said(step, line, true);
+        self.said(step, None, line, true);
     }
 
     /// Sends a line about a step's output that is no part of it.
     pub fn remark(&self, step: &Step, line: impl Into<String>) {
-        self.send(Event::Output { step: step.clone(), line: line.into(), aside: false });
+        self.send(Event::Output { step: step.clone(), line: line.into(), part: None, aside: false });
     }
 
     /// Sends a line, and keeps it for as long as the step may still fail.
-    fn said(&self, step: &Step, text: &str, aside: bool) {
+    fn said(&self, step: &Step, part: Option<String>, text: &str, aside: bool) {
         let line = self.mask.apply(text);
         let mut tails = lock(&self.tails);
         let tail = tails.entry(step.clone()).or_default();
@@ -268,7 +270,7 @@ impl Events {
         }
         tail.push_back(line.chars().take(TAIL.1).collect());
         drop(tails);
-        self.send(Event::Output { step: step.clone(), line, aside });
+        self.send(Event::Output { step: step.clone(), line, part, aside });
     }
 
     /// A failure as it may be kept.
@@ -290,24 +292,6 @@ impl Events {
         self.mask.apply(text)
     }
 
-    /// Sends how far a step is, unless too much of that waits already.
-    pub fn progress(&self, step: &Step, done: u64, total: u64, of: &'static str) {
-        self.how_far(step, None, done, total, of);
-    }
-
-    /// Sends how far a part of a step is; it is over when all of it is done.
-    pub fn part(&self, step: &Step, part: &str, done: u64, total: u64, of: &'static str) {
-        self.how_far(step, Some(part.to_owned()), done, total, of);
-    }
-
-    fn how_far(&self, step: &Step, part: Option<String>, done: u64, total: u64, of: &'static str) {
-        if self.waiting.fetch_add(1, Ordering::Relaxed) >= WAITING_PROGRESS {
-            self.waiting.fetch_sub(1, Ordering::Relaxed);
-            return;
-        }
-        self.send(Event::Progress { step: step.clone(), part, done, total, of });
-    }
-
     /// Runs `work` as a step; what it answers beside its value is said when the step ends.
     ///
     /// # Errors
@@ -318,7 +302,7 @@ impl Events {
         let result = work.await;
         let held = lock(&self.held).remove(&step);
         if let Some(rest) = held {
-            self.said(&step, &rest, false);
+            self.said(&step, None, &rest, false);
         }
         let tail = lock(&self.tails).remove(&step).unwrap_or_default();
         let (outcome, detail) = match &result {
@@ -364,7 +348,7 @@ mod tests {
                 _ => steps += 1,
             }
         }
-        assert_eq!((progress, steps), (WAITING_PROGRESS, 2));
+        assert_eq!((progress, steps), (progress::WAITING, 2));
     }
     #[tokio::test]
     async fn a_secret_across_two_pieces_of_a_line_is_masked() {

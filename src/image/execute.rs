@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
 
 use crate::aws::Aws;
-use crate::docker::{self, Build, Built, Credentials, DockerError, Engine, Logins, Recipe};
+use crate::docker::{self, Build, Built, Credentials, DockerError, Engine, Listener, Logins, Recipe};
 use crate::event::{Events, Outcome, Step};
 use crate::model::{Authority, BuildSecret, BuildStep, Exit, Failure, ImageUri, Made, Mask, SecretFrom, Stage, UnitName};
 
@@ -36,6 +36,7 @@ pub async fn image(
     };
     if plan.sbom {
         sbom::write(aws, engine, root, &names, plan, &uri, events).await?;
+        made.get_or_insert_default().sbom = Some(sbom::place(names[0]));
     }
     if let Some(policy) = plan.findings
         && let Some(found) = findings::judge(aws, &shown, plan, policy, uri.digest, events).await?
@@ -43,6 +44,12 @@ pub async fn image(
         made.get_or_insert_default().findings = Some(found);
     }
     Ok((uri, made))
+}
+
+/// Where the bill of materials of a service's image lies, from the configuration's directory.
+#[must_use]
+pub fn bill_of(name: &UnitName) -> String {
+    sbom::place(name.as_str())
 }
 
 /// The registry has it.
@@ -145,12 +152,12 @@ pub async fn build(
             let secrets = secrets(root, name, build)?;
             // Nobody else knows these values: what a step prints of them is taken out here.
             let mask = Mask::new(secrets.values().filter_map(|value| Some(std::str::from_utf8(value).ok()?.trim().to_owned())));
-            let mut on_line = |line: &str| events.output(&step, &mask.apply(line));
+            let mut heard = Heard { events, step: &step, mask: &mask };
             for base in &build.bases {
                 if base.from == Authority::EngineInstead {
                     events.note(format!("{name}: the registry of {} did not answer: it counts as the engine has it", base.image));
                 }
-                docker::provide(engine, base, &build.platform, &logins, &mut on_line).await.map_err(failed)?;
+                docker::provide(engine, base, &build.platform, &logins, &mut |line: &str| heard.line(line)).await.map_err(failed)?;
             }
             let tag = format!("{}:{}", plan.uri, plan.tag);
             let cache_from = build.cache_from.as_ref().map(ToString::to_string);
@@ -167,7 +174,7 @@ pub async fn build(
                 optional_secrets: &build.optional_secrets,
                 classic: std::env::var("DOCKER_BUILDKIT").as_deref() == Ok("0"),
             };
-            let done = docker::build(engine, wanted, &mut on_line).await.map_err(|error| failure(name, error, &mask, events))?;
+            let done = docker::build(engine, wanted, Heard { ..heard }).await.map_err(|error| failure(name, error, &mask, events))?;
             let built_for = docker::architecture(engine, &tag).await.map_err(failed)?;
             if built_for != build.platform {
                 let failure =
@@ -178,7 +185,7 @@ pub async fn build(
             for layer in &mut made.layers {
                 layer.by = mask.apply(&layer.by);
                 if !layer.of_base {
-                    on_line(&format!("{:>9}  {}", megabytes(layer.bytes), layer.by));
+                    heard.line(&format!("{:>9}  {}", megabytes(layer.bytes), layer.by));
                 }
             }
             let detail = summary(context.entries.len(), &built_for, &done, &made);
@@ -186,6 +193,44 @@ pub async fn build(
             Ok((Made { steps: steps.collect(), ..made }, Outcome::Done, detail))
         })
         .await
+}
+
+/// Says what happens in a build: a line for each of its steps, when that has ended, and what it prints aside.
+struct Heard<'a> {
+    events: &'a Events,
+    step: &'a Step,
+    mask: &'a Mask,
+}
+
+impl Heard<'_> {
+    /// A step of the build as it may be shown.
+    fn part(&self, step: &str) -> String {
+        self.events.masked(&self.mask.apply(step))
+    }
+}
+
+impl Listener for Heard<'_> {
+    fn line(&mut self, line: &str) {
+        self.events.output(self.step, &self.mask.apply(line));
+    }
+
+    fn began(&mut self, step: &str) {
+        self.events.part_begins(self.step, &self.part(step));
+    }
+
+    fn output(&mut self, step: &str, line: &str) {
+        self.events.part_output(self.step, &self.part(step), &self.mask.apply(line));
+    }
+
+    fn amount(&mut self, step: &str, done: u64, total: u64) {
+        // All of what is known by now may be there, and the step goes on.
+        self.events.part(self.step, &self.part(step), done, if total > done { total } else { 0 }, "B");
+    }
+
+    fn ended(&mut self, step: &str, how: &str) {
+        self.events.part_ends(self.step, &self.part(step));
+        self.line(&format!("{step}: {how}"));
+    }
 }
 
 /// Logins for the base images: those of the command line, and the account's own for its registry.

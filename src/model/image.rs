@@ -74,6 +74,9 @@ pub struct Made {
     /// How many findings of each severity ECR's scan has, by ECR's words.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub findings: Option<BTreeMap<String, u32>>,
+    /// Where its bill of materials lies, from the configuration's directory.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sbom: Option<String>,
 }
 
 /// A layer of an image.

@@ -71,7 +71,11 @@ async fn images(world: &World, plan: &Plan, events: &Events) -> Result<Vec<(Unit
         }
         let built = names.iter().any(|name| world.built.contains(*name));
         let (uri, made) = image::execute::image(&world.aws, world.engine.as_ref(), &world.root, names, image, built, events).await?;
-        Ok(names.iter().map(|name| ((*name).clone(), uri.clone(), made.clone())).collect::<Vec<_>>())
+        let of = |name: &UnitName| {
+            // Each service has a bill of its own.
+            made.clone().map(|made| Made { sbom: made.sbom.is_some().then(|| image::execute::bill_of(name)), ..made })
+        };
+        Ok(names.iter().map(|name| ((*name).clone(), uri.clone(), of(name))).collect::<Vec<_>>())
     });
     Ok(first(join_all(all).await)?.into_iter().flatten().collect())
 }

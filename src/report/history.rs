@@ -22,7 +22,7 @@ pub fn history_text(records: &[Record]) -> String {
     out
 }
 
-/// One release with its steps, stage by stage, and what failed of it.
+/// One release with its steps, stage by stage, what failed of it, and what went into its images.
 #[must_use]
 pub fn release_text(record: &Record) -> String {
     let mut out = String::new();
@@ -49,7 +49,7 @@ pub fn release_text(record: &Record) -> String {
             let _ = writeln!(out, "    | {}", super::line::without_control(line));
         }
     }
-    out
+    out + &super::images::text(record)
 }
 
 fn write(record: &Record, out: &mut String) -> std::fmt::Result {

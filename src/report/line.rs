@@ -12,6 +12,9 @@ use super::group::Groups;
 /// A log in which nothing stands for so long looks dead: CI systems and people stop such runs.
 pub const HEARTBEAT: Duration = Duration::from_secs(20);
 
+/// So much of what a part has printed is in a sign of life.
+const WIDEST: usize = 160;
+
 pub(super) struct Line {
     color: bool,
     last: Instant,
@@ -23,6 +26,8 @@ pub(super) struct Line {
 struct Running {
     since: Instant,
     progress: Option<(u64, u64, &'static str)>,
+    /// What a part of it has printed last.
+    said: Option<String>,
 }
 
 impl Line {
@@ -34,13 +39,19 @@ impl Line {
     pub(super) fn event(&mut self, event: &Event, out: &mut impl Write) -> io::Result<()> {
         match event {
             Event::StepStarted { step } => {
-                self.running.insert(step.clone(), Running { since: Instant::now(), progress: None });
+                self.running.insert(step.clone(), Running { since: Instant::now(), progress: None, said: None });
                 return Ok(());
             }
             Event::Progress { part: Some(_), .. } => return Ok(()),
             Event::Progress { step, done, total, of, .. } => {
                 if let Some(running) = self.running.get_mut(step) {
                     running.progress = Some((*done, *total, of));
+                }
+                return Ok(());
+            }
+            Event::Output { step, part: Some(part), line, .. } => {
+                if let Some(running) = self.running.get_mut(step) {
+                    running.said = Some(format!("{part}: {}", without_control(line)).chars().take(WIDEST).collect());
                 }
                 return Ok(());
             }
@@ -77,7 +88,8 @@ impl Line {
         }
         for (step, running) in &self.running {
             let progress = running.progress.map_or(String::new(), |progress| format!(", {}", amount(progress)));
-            writeln!(out, "{}… {} s{progress}", prefix(step), running.since.elapsed().as_secs())?;
+            let said = running.said.as_ref().map_or(String::new(), |said| format!(", {said}"));
+            writeln!(out, "{}… {} s{progress}{said}", prefix(step), running.since.elapsed().as_secs())?;
         }
         Ok(())
     }

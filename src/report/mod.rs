@@ -6,6 +6,7 @@
 mod ending;
 mod group;
 mod history;
+mod images;
 mod junit;
 mod line;
 mod live;

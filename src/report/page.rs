@@ -39,6 +39,9 @@ pub fn page(page: &Page<'_>) -> String {
     head(page, &title, &mut body);
     failures(page, &mut body);
     live(page, &mut body);
+    if let Some(record) = page.record {
+        super::images::html(record, &mut body);
+    }
     timeline(page, &mut body);
     runs(page, &mut body);
     format!(

@@ -134,7 +134,7 @@ async fn build(one: &One<'_>, engine: &Engine, step: &Step, context: &TempDir, t
         optional_secrets: &[],
         classic: std::env::var("DOCKER_BUILDKIT").as_deref() == Ok("0"),
     };
-    docker::build(engine, build, |line| one.run.events.output(step, line)).await.map(drop)
+    docker::build(engine, build, |line: &str| one.run.events.output(step, line)).await.map(drop)
 }
 
 fn denied(what: String, error: crate::aws::AwsError) -> Failure {
