@@ -15,7 +15,7 @@ use crate::support::request::Recorded;
 
 const MACHINE: &str = "unix:///var/run/docker.sock";
 
-fn is(operation: &'static str) -> impl Fn(&Recorded) -> bool {
+pub(crate) fn is(operation: &'static str) -> impl Fn(&Recorded) -> bool {
     move |request: &Recorded| request.operation == operation
 }
 
@@ -179,7 +179,7 @@ async fn a_prebuilt_list_is_held_against_the_architecture_of_its_tasks() {
 }
 
 /// <https://docs.aws.amazon.com/AmazonECR/latest/APIReference/API_DescribeImageScanFindings.html>; the local cloud scans nothing.
-fn scanned(status: &str, findings: &[(&str, &str, &str)]) -> Fault {
+pub(crate) fn scanned(status: &str, findings: &[(&str, &str, &str)]) -> Fault {
     let mut counts = std::collections::BTreeMap::<&str, u32>::new();
     for (severity, ..) in findings {
         *counts.entry(severity).or_default() += 1;
@@ -196,7 +196,7 @@ fn scanned(status: &str, findings: &[(&str, &str, &str)]) -> Fault {
     Fault::Answer { status: 200, headers: vec![("content-type", "application/x-amz-json-1.1".to_owned())], body: body.to_string() }
 }
 
-const SCAN: &str = "ecr:DescribeImageScanFindings";
+pub(crate) const SCAN: &str = "ecr:DescribeImageScanFindings";
 
 #[tokio::test]
 async fn what_went_into_an_image_is_said_recorded_and_written_down() {

@@ -35,6 +35,10 @@ mod images;
 #[cfg(test)]
 mod images_engine;
 #[cfg(test)]
+mod images_faults;
+#[cfg(test)]
+mod images_made;
+#[cfg(test)]
 mod images_registry;
 #[cfg(test)]
 mod init;
