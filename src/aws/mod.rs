@@ -9,6 +9,7 @@
 mod cloudfront;
 mod cloudfront_edge;
 mod cloudwatch;
+mod credentials;
 mod ec2;
 mod ecr;
 mod ecr_repository;
@@ -39,9 +40,11 @@ mod s3;
 mod s3_bucket;
 mod s3_delete;
 mod s3_document;
+mod s3_example;
 mod s3_get;
 mod s3_lock;
 mod s3_multipart;
+mod s3_put;
 mod scaling;
 mod secretsmanager;
 mod ssm;
@@ -60,6 +63,9 @@ use aws_config::timeout::TimeoutConfig;
 use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
+
+use credentials::Remembered;
+use s3_put::ShortWay;
 
 pub use cloudfront::{Distribution, Origin};
 pub use cloudfront_edge::{Behaviour, Edge, EdgeOrigin};
@@ -160,10 +166,13 @@ struct Clients {
     secretsmanager: Lazy<aws_sdk_secretsmanager::Client>,
     ssm: Lazy<aws_sdk_ssm::Client>,
     sts: Lazy<aws_sdk_sts::Client>,
+    credentials: Remembered,
+    /// For small uploads.
+    short_way: ShortWay,
 }
 
 impl Aws {
-    fn new(config: SdkConfig, region: String, fence: Fence) -> Self {
+    fn new(config: SdkConfig, region: String, fence: Fence, credentials: Remembered) -> Self {
         // Bucket names in front of a host that is not AWS's (`shop-web.127.0.0.1`) do not resolve.
         let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
         let (fenced_s3, s3) = (s3.clone().interceptor(fence.clone()), s3);
@@ -176,6 +185,8 @@ impl Aws {
             logs: client!(aws_sdk_cloudwatchlogs, config, fence),
             lock_s3: lazy(move || aws_sdk_s3::Client::from_conf(s3.build())),
             s3: lazy(move || aws_sdk_s3::Client::from_conf(fenced_s3.build())),
+            short_way: ShortWay::new(fence.clone(), credentials.clone()),
+            credentials,
             fence,
             secretsmanager: client!(aws_sdk_secretsmanager, config),
             ssm: client!(aws_sdk_ssm, config),
@@ -189,7 +200,7 @@ impl Aws {
     #[must_use]
     pub fn apart(&self) -> Self {
         let config = self.0.config.to_builder().http_client(https_client()).build();
-        Self::new(config, self.0.region.clone(), self.0.fence.clone())
+        Self::new(config, self.0.region.clone(), self.0.fence.clone(), self.0.credentials.clone())
     }
 
     /// The region that the calls go to.
@@ -255,7 +266,8 @@ pub async fn connect(access: &Access) -> Result<Aws, AwsError> {
         let assumed = aws_config::sts::AssumeRoleProvider::builder(role).session_name("windlass").configure(&config).build().await;
         config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(assumed)).build();
     }
-    Ok(Aws::new(config, region.to_string(), Fence::default()))
+    let (config, credentials) = Remembered::of(config);
+    Ok(Aws::new(config, region.to_string(), Fence::default(), credentials))
 }
 
 /// The one HTTP client: without it the SDK compiles and then fails at every call, because its own default client is left out of the build.

@@ -6,17 +6,15 @@ use std::borrow::Cow;
 use std::collections::HashMap;
 use std::time::Duration;
 
-use aws_runtime::auth::SigV4OperationSigningConfig;
-use aws_sdk_s3::config::interceptors::BeforeTransmitInterceptorContextMut;
-use aws_sdk_s3::config::{Builder, ConfigBag, Intercept, RuntimeComponents};
-use aws_sdk_s3::error::BoxError;
+use aws_sdk_s3::config::Builder;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::{ChecksumAlgorithm, ChecksumMode, MetadataDirective};
-use aws_sigv4::http_request::SignableBody;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use bytes::Bytes;
 
+use super::s3_example::encoded;
+use super::s3_put::Signed;
 use super::{ATTEMPT_TIMEOUT, Aws, AwsError, attempt_timeout};
 use crate::model::{Headers, Sha256};
 
@@ -173,7 +171,13 @@ impl Aws {
         condition: Condition,
     ) -> Result<String, AwsError> {
         let length = body.len();
-        self.put_body(bucket, key, (ByteStream::from(body), length), sha256, headers, condition).await
+        if length <= SMALL
+            && let Some(etag) = self.0.short_way.put((bucket, key), &body, sha256, headers, &condition).await
+        {
+            return Ok(etag);
+        }
+        // In memory only if it is needed: a future of the SDK's is tens of KiB.
+        Box::pin(self.put_body(bucket, key, (ByteStream::from(body), length), sha256, headers, condition)).await
     }
 
     /// As [`Aws::put_object`], of a body wherever it lies, with its length.
@@ -198,12 +202,14 @@ impl Aws {
             .set_metadata(metadata(headers, None))
             .set_if_none_match(condition.if_none_match())
             .set_if_match(condition.if_match());
-        let request = request.customize().interceptor(Signed(sha256));
+        let lesson = self.0.short_way.lesson(key);
+        let request = request.customize().interceptor(Signed(sha256)).interceptor(lesson.clone());
         let request = match bulk {
             Some(bulk) => request.config_override(bulk),
             None => request,
         };
         let answer = request.send().await.map_err(failed)?;
+        self.0.short_way.learn(bucket, &lesson);
         Ok(answer.e_tag.unwrap_or_default())
     }
 
@@ -285,31 +291,6 @@ pub(super) fn is_missing_key(error: &AwsError) -> bool {
     error.is_not_found() && error.code() != Some("NoSuchBucket")
 }
 
-/// Has the request signed with a digest of its body that is known already, instead of having it computed once more.
-///
-/// <https://docs.aws.amazon.com/AmazonS3/latest/API/sig-v4-header-based-auth.html>
-#[derive(Debug)]
-struct Signed(Sha256);
-
-impl Intercept for Signed {
-    fn name(&self) -> &'static str {
-        "Signed"
-    }
-
-    fn modify_before_signing(
-        &self,
-        _context: &mut BeforeTransmitInterceptorContextMut<'_>,
-        _components: &RuntimeComponents,
-        config: &mut ConfigBag,
-    ) -> Result<(), BoxError> {
-        if let Some(mut signing) = config.load::<SigV4OperationSigningConfig>().cloned() {
-            signing.signing_options.payload_override = Some(SignableBody::Precomputed(self.0.to_string()));
-            config.interceptor_state().store_put(signing);
-        }
-        Ok(())
-    }
-}
-
 /// Time for an upload: the usual, and what a line of 50 kB/s needs.
 pub(super) fn transfer_timeout(bytes: usize) -> Duration {
     ATTEMPT_TIMEOUT + Duration::from_secs(bytes as u64 / 50_000)
@@ -331,18 +312,7 @@ fn from_checksum(text: &str) -> Option<Sha256> {
 
 /// `x-amz-copy-source` is percent-encoded by the caller; the SDK sends it as it is given.
 pub(super) fn copy_source(bucket: &str, key: &str) -> String {
-    let mut source = format!("{bucket}/");
-    for &byte in key.as_bytes() {
-        if byte.is_ascii_alphanumeric() || b"-_.~/".contains(&byte) {
-            source.push(char::from(byte));
-        } else {
-            source.push('%');
-            for nibble in [byte >> 4, byte & 15] {
-                source.push(char::from(b"0123456789ABCDEF"[usize::from(nibble)]));
-            }
-        }
-    }
-    source
+    format!("{bucket}/{}", encoded(key))
 }
 
 #[cfg(test)]
