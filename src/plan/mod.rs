@@ -83,7 +83,9 @@ impl Plan {
     /// Is there nothing to do at all?
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        !self.stages.iter().any(|&stage| self.changes_in(stage))
+        // Bodies of what will be overwritten are kept by `assets`, for whichever machine publishes them.
+        let keeps = self.stages.contains(&Stage::Assets) && self.sites.values().any(|site| !site.is_empty());
+        !keeps && !self.stages.iter().any(|&stage| self.changes_in(stage))
     }
 
     /// Must an image be built?

@@ -4,15 +4,16 @@
 //! machine writes what it has done to a key of its own; whoever reads the record next, under the lock or not, adds them up. `assets`
 //! takes the lock, since the keys that it writes could be live by then; its builds are done before.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
-use crate::event::{Event, Events, StepRan};
+use crate::event::{Event, Events, Outcome, StepRan};
 use crate::journal::{Journal, Ran, Record, Run};
 use crate::model::{Exit, Failure, ImageUri, Made, ReleaseId, Sha256, Stage, UnitName};
+use crate::site::plan::SitePlan;
 
 use super::{Released, Request, Stop, commit, preflight, prepare, run, world};
 
@@ -96,6 +97,34 @@ pub(super) async fn of_commit(request: &Request, events: &Events) -> Result<Rele
     }
     let failure = Failure::new(Exit::Preflight, format!("no release of commit {} has begun; nothing was changed", commit.short()));
     Err(failure.hint("run `windlass begin` first, on one machine"))
+}
+
+/// Refuses to publish a site that has not been brought up to its end: the machine that had to was never started, has failed or was killed.
+/// A release that is for many machines (`begin`) is of all sites, unless some are named.
+pub(super) fn are_whole(
+    record: &Record,
+    chosen: &BTreeSet<UnitName>,
+    known: &BTreeSet<UnitName>,
+    going_on: &BTreeMap<UnitName, SitePlan>,
+) -> Result<(), Failure> {
+    // Whoever begins a release with a plan says what it is to bring.
+    let begun = record.intent.is_none();
+    let absent = chosen.iter().filter(|name| begun && !known.contains(*name)).map(|name| (name, "no machine has uploaded it"));
+    let uploaded = |name: &UnitName| {
+        let own = |step: &StepRan| step.stage == Some(Stage::Assets) && step.unit == name.as_str() && step.action == "upload";
+        record.steps.iter().any(|step| own(step) && step.outcome != Outcome::Failed)
+    };
+    let cut_off = going_on.iter().filter(|(name, site)| !site.is_empty() && !uploaded(name));
+    let missing: Vec<(&UnitName, &str)> =
+        absent.chain(cut_off.map(|(name, _)| (name, "the machine that uploaded it has not come to its end"))).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let names: Vec<&str> = missing.iter().map(|(name, _)| name.as_str()).collect();
+    let why: Vec<String> = missing.iter().map(|(name, what)| format!("site `{name}`: {what}")).collect();
+    let failure = Failure::new(Exit::Preflight, format!("the release `{}` is not whole; nothing was changed", record.release));
+    let hint = format!("run `windlass stage assets {} --release {}`, then this again", names.join(" "), record.release);
+    Err(failure.because(why.join("; ")).hint(hint))
 }
 
 fn journal(request: &Request, aws: &crate::aws::Aws) -> Result<Journal, Failure> {

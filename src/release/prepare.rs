@@ -119,7 +119,7 @@ pub(super) async fn prepare(
         plan = plan::draw(config, &observed)?;
     }
     if let Some(saved) = saved {
-        let going_on = going_on(config, journal.as_ref(), &scope.sites, saved.sites.clone()).await?;
+        let going_on = going_on(config, journal.as_ref(), record.as_ref(), &scope.sites, saved.sites.clone()).await?;
         plan = plan::publishing(config, &observed, plan, Plan { sites: going_on, ..saved });
     }
     let etags = etags(journal.as_ref(), release, stages).await?;
@@ -274,15 +274,20 @@ async fn remembered(journal: Option<&Journal>, release: Option<&ReleaseId>, serv
 async fn going_on(
     config: &Config,
     journal: Option<&Journal>,
+    record: Option<&Record>,
     chosen: &BTreeSet<UnitName>,
     saved: BTreeMap<UnitName, SitePlan>,
 ) -> Result<BTreeMap<UnitName, SitePlan>, Failure> {
+    let known: BTreeSet<UnitName> = saved.keys().cloned().collect();
     let mut sites = BTreeMap::new();
     for (name, plan) in saved.into_iter().filter(|(name, _)| chosen.contains(name)) {
         let live = site::observe::published(journal, &name, &config.sites[&name]).await?;
         if let Some(plan) = site::plan::go_on(&name, plan, live.as_ref())? {
             sites.insert(name, plan);
         }
+    }
+    if let Some(record) = record {
+        parts::are_whole(record, chosen, &known, &sites)?;
     }
     Ok(sites)
 }

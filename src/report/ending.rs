@@ -4,7 +4,7 @@ use crate::journal::Record;
 use crate::model::Stage;
 use crate::plan::Plan;
 
-use super::units::units;
+use super::units::{State, units};
 
 /// So many lines are read by somebody who has been woken up.
 pub const LAST_LINES: usize = 15;
@@ -18,6 +18,10 @@ const NAMED: usize = 6;
 pub fn ending(plan: &Plan, record: Option<&Record>, failed: bool, kept: bool) -> Vec<String> {
     let mut changes = units(plan, record);
     changes.sort_by_key(|change| change.state);
+    if failed && changes.len() > NAMED {
+        // What went well can be counted; what is still to come is what has to be known.
+        changes.sort_by_key(|change| (change.state != State::Unsure, change.state != State::Waiting, change.state));
+    }
     let width = changes.iter().take(NAMED).map(|change| change.name.as_str().len()).max().unwrap_or_default();
     let mut lines: Vec<String> =
         changes.iter().take(NAMED).map(|change| format!("{:<10}  {:<width$}  {}", "live", change.name, change.text())).collect();

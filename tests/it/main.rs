@@ -3,6 +3,8 @@
 #[cfg(test)]
 mod bad_input;
 #[cfg(test)]
+mod batch_kills;
+#[cfg(test)]
 mod buildspec;
 #[cfg(test)]
 mod buildspec_batch;
@@ -104,6 +106,8 @@ mod site_build;
 mod site_faults;
 #[cfg(test)]
 mod smart360;
+#[cfg(test)]
+mod smart360_failed;
 #[cfg(test)]
 mod stages;
 #[cfg(test)]

@@ -7,6 +7,7 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
+use std::time::Instant;
 
 use regex::Regex;
 use rustix::process::{Pid, Signal, kill_process};
@@ -17,7 +18,8 @@ use crate::support::proxy::Fault;
 use crate::support::request::Recorded;
 use crate::support::scene::{Outcome, Running, Scene};
 
-const NINE: [&str; 9] = ["accounts", "assets", "billing", "consumers", "meters", "notifications", "payments", "reports", "workorders"];
+pub(crate) const NINE: [&str; 9] =
+    ["accounts", "assets", "billing", "consumers", "meters", "notifications", "payments", "reports", "workorders"];
 /// How examples/smart360 was made.
 const MADE_BY: [&str; 9] = [
     "init",
@@ -138,7 +140,7 @@ fn every_choice_of_the_job_becomes_a_command_that_windlass_takes() {
 }
 
 /// The example on a cloud where no container runs: its services are there, with images of their own; functions migrate.
-async fn deployed(name: &str) -> Shop {
+pub(crate) async fn deployed(name: &str) -> Shop {
     let mut shop = Shop::site(name).await;
     code(&shop.scene);
     let registry = ministack::shared().registry();
@@ -164,13 +166,15 @@ async fn deployed(name: &str) -> Shop {
         shop.seed.function(&format!("{name}-{service}"), &image).await;
     }
     shop.scene.commit(2);
-    shop.scene.program("windlass", &format!("exec {} \"$@\"", env!("CARGO_BIN_EXE_windlass")));
+    // `benches/smart360` measures another build of it than the tests do.
+    let program = std::env::var("WINDLASS_MEASURED").unwrap_or_else(|_| env!("CARGO_BIN_EXE_windlass").to_owned());
+    shop.scene.program("windlass", &format!("exec {program} \"$@\""));
     shop.scene.set("UNIT", "all");
     shop
 }
 
 /// Gives the working tree's images to the registry, as an engine would.
-async fn push(shop: &Shop, services: &[&str]) {
+pub(crate) async fn push(shop: &Shop, services: &[&str]) {
     let plan = shop.scene.windlass(&["plan", "--format", "json"]).expect(0);
     let plan: serde_json::Value = serde_json::from_str(&plan.stdout).unwrap();
     for service in services {
@@ -180,9 +184,20 @@ async fn push(shop: &Shop, services: &[&str]) {
 }
 
 /// Every function migrates when it is asked.
-fn migrates(shop: &Shop, times: usize) {
+pub(crate) fn migrates(shop: &Shop, times: usize) {
     let body = serde_json::json!({ "applied": ["x.0001_initial"] }).to_string();
     shop.proxy.fail_next(|request| request.operation == "lambda:Invoke", times, Fault::Answer { status: 200, headers: Vec::new(), body });
+}
+
+/// Runs a step, and says how long it took and what it asked for: `benches/smart360` prints these lines.
+fn measured(shop: &Shop, what: &str, step: &str) -> Outcome {
+    shop.proxy.clear();
+    let started = Instant::now();
+    let outcome = run(&shop.scene, step).expect(0);
+    let took = started.elapsed().as_secs_f64();
+    let (calls, writes) = (shop.proxy.requests().len(), shop.proxy.writes().len());
+    println!("measured    {what:<44}  {took:5.1} s  {calls:4} calls, of which {writes} write");
+    outcome
 }
 
 /// How often each kind of write was made.
@@ -197,12 +212,11 @@ async fn one_is_released_or_all_and_what_has_not_changed_is_left_alone() {
     let [(_, plan), (_, release)] = &steps(&read("Jenkinsfile"))[..] else { panic!("other steps than a plan and a release") };
 
     // A dry run, which is the default, ends here.
-    shop.proxy.clear();
-    let dry = run(&shop.scene, plan).expect(0);
+    let dry = measured(&shop, "all ten units: the plan", plan);
     assert_eq!(shop.proxy.written(), [""; 0]);
     assert!(NINE.iter().all(|service| dry.stdout.contains(service)), "{}", dry.stdout);
     migrates(&shop, 9);
-    let all = run(&shop.scene, release).expect(0);
+    let all = measured(&shop, "all ten units: the release of that plan", release);
     assert_eq!((count(&shop, "lambda:Invoke"), count(&shop, "ecs:UpdateService")), (9, 9), "{}", all.stderr);
     let report = std::fs::read_to_string(shop.scene.project().join("reports/release.xml")).unwrap();
     assert!(NINE.iter().all(|service| report.contains(service)) && report.contains("failures=\"0\""), "{report}");
@@ -212,19 +226,19 @@ async fn one_is_released_or_all_and_what_has_not_changed_is_left_alone() {
     push(&shop, &["billing"]).await;
     for unit in ["accounts", "all"] {
         shop.scene.set("UNIT", unit);
-        shop.proxy.clear();
-        run(&shop.scene, plan).expect(0);
+        let changed = if unit == "all" { "one of ten units has changed" } else { "one unit is chosen, which has not" };
+        measured(&shop, &format!("{changed}: the plan"), plan);
         migrates(&shop, usize::from(unit == "all"));
-        let outcome = run(&shop.scene, release).expect(0);
+        let outcome = measured(&shop, &format!("{changed}: the release"), release);
         let rolled: Vec<Recorded> = shop.proxy.writes().into_iter().filter(|request| request.operation == "ecs:UpdateService").collect();
         let rolled: Vec<bool> = rolled.iter().map(|request| request.body.contains("\"billing\"")).collect();
         assert_eq!(rolled, vec![true; usize::from(unit == "all")], "{unit}: {}", outcome.stderr);
     }
 
     // Nothing has changed since.
-    shop.proxy.clear();
-    run(&shop.scene, plan).expect(0);
-    let again = run(&shop.scene, release).expect(0);
+    measured(&shop, "nothing has changed: the plan", plan);
+    assert_eq!(shop.proxy.written(), [""; 0]);
+    let again = measured(&shop, "nothing has changed: the release", release);
     assert_eq!((shop.proxy.written(), again.stdout.starts_with("nothing to do")), (vec![], true), "{}", again.stdout);
 }
 
