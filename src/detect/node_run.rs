@@ -126,7 +126,12 @@ fn command(service: &NodeService, package: &Package, standalone: bool, own: &str
             return Some(words("node dist/main.js"));
         }
         notes.used(&service.directory, format!("it is started by `{line}`"), package.place(name));
-        let simple = line.starts_with("node ") && !line.contains(['&', '|', ';', '$', '"', '\'', '>', '`', '*']);
+        let plain = !line.contains(['&', '|', ';', '$', '"', '\'', '>', '`', '*']);
+        // npm ends with 1 where Next.js itself would end well. In a workspace it may be installed at the root.
+        if plain && own == "." && (line == "next start" || line.starts_with("next start ")) {
+            return Some(words(&format!("node_modules/.bin/{line}")));
+        }
+        let simple = line.starts_with("node ") && plain;
         return Some(if simple { words(line) } else { vec!["npm".to_owned(), "run".to_owned(), name.to_owned()] });
     }
     match service.framework.as_str() {
