@@ -182,6 +182,9 @@ impl Journal {
             let start = Moment::now();
             match write(&self.aws, &self.bucket, &key, &document, &condition).await? {
                 Wrote::Tagged(etag) => {
+                    if guard && before.is_none() && self.aws.endpoint_url().is_some() {
+                        self.held_to_conditions(&key, &document, &etag).await?;
+                    }
                     let fence = guard.then(|| self.aws.fence().clone());
                     let inner = Inner::new(&self.aws, &self.bucket, key, lease, fence, document, etag);
                     return Ok(Attempt::Taken(Lease::keep(inner, start)));
@@ -190,6 +193,30 @@ impl Journal {
                 Wrote::Lost(error) => again(&mut rounds, error).await?,
             }
         }
+    }
+}
+
+impl Journal {
+    /// Does the server refuse a write whose condition does not hold? One that takes it would let everybody have the lock. AWS does, so only
+    /// others are asked, when the lock is made for the first time.
+    async fn held_to_conditions(&self, key: &str, document: &Document, etag: &str) -> Result<(), JournalError> {
+        let body = |document: &Document| {
+            serde_json::to_vec(document).map(Bytes::from).map_err(|source| JournalError::Unreadable { key: key.to_owned(), source })
+        };
+        let another = Condition::IfMatch("\"00000000000000000000000000000000\"".to_owned());
+        for (condition, header) in [(Condition::IfAbsent, "If-None-Match"), (another, "If-Match")] {
+            match self.aws.write_if(&self.bucket, key, body(document)?, &condition).await {
+                Err(error) if error.is_precondition_failed() || error.is_conflict() => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => {
+                    let free = Document { holder: None, ..document.clone() };
+                    // Whatever becomes of it: nobody is to wait for a lock that is none.
+                    drop(self.aws.write_if(&self.bucket, key, body(&free)?, &Condition::IfMatch(etag.to_owned())).await);
+                    return Err(JournalError::Unconditional { bucket: self.bucket.clone(), header });
+                }
+            }
+        }
+        Ok(())
     }
 }
 

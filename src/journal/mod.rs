@@ -83,6 +83,14 @@ pub enum JournalError {
         /// Its format.
         format: u32,
     },
+    /// The server of the state does not know conditional writes, of which the lock is made.
+    #[error("the server of the state's bucket `{bucket}` ignores `{header}`: it would give the lock to everybody who asks for it")]
+    Unconditional {
+        /// The bucket.
+        bucket: String,
+        /// The header of the condition.
+        header: &'static str,
+    },
     /// Somebody else has written it in between.
     #[error("somebody else has written the state `{key}` in the meantime")]
     Moved {
@@ -98,7 +106,7 @@ impl JournalError {
         match self {
             Self::Moved { .. } => true,
             Self::Aws(error) => error.is_fenced(),
-            Self::Unreadable { .. } | Self::Newer { .. } => false,
+            Self::Unreadable { .. } | Self::Newer { .. } | Self::Unconditional { .. } => false,
         }
     }
 
@@ -107,6 +115,11 @@ impl JournalError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Aws(error) => error.hint(),
+            Self::Unconditional { .. } => Some(
+                "keep the state on S3, or on a server that knows S3's conditional writes; or set `state: none`, and see to it that nobody \
+                 else releases at the same time"
+                    .to_owned(),
+            ),
             Self::Newer { .. } => Some("use the version of windlass that has written it, or a newer one".to_owned()),
             Self::Unreadable { key, .. } if key.ends_with("/lock.json") || key.contains("databases/") => {
                 Some("it is a lock: if nothing is being released, remove that object".to_owned())

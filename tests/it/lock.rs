@@ -184,3 +184,30 @@ async fn of_five_at_once_one_goes_at_a_time() {
     let flips = shop.written().iter().filter(|write| write.ends_with(" index.html")).count();
     assert_eq!(flips, 1);
 }
+
+/// A server that takes every write, whatever its condition says: the lock would hold nobody back.
+#[tokio::test]
+async fn a_server_that_ignores_conditions_is_refused_when_the_lock_is_made() {
+    for (name, passed, header) in [("lock-if-none-match", 0, "If-None-Match"), ("lock-if-match", 1, "If-Match")] {
+        let shop = Shop::site(name).await;
+        let is_lock = |request: &Recorded| request.operation == "s3:PutObject" && request.path.ends_with("/lock.json");
+        // The first makes the lock; what comes then must not be done.
+        shop.proxy.fail_next(is_lock, 1 + passed, Fault::Rewrite(Box::new(|status, body| (status, body))));
+        shop.proxy.fail_next(is_lock, 1, Fault::Rewrite(Box::new(|_, _| (200, String::new()))));
+        let failed = shop.run(&["release"]).expect(11);
+        let said = shop.error(&failed);
+        assert!(said.contains(&format!("the server of the state's bucket `{name}-state` ignores `{header}`")), "{said}");
+        assert!(said.contains("hint: nothing was changed; keep the state on S3"), "{said}");
+        assert_eq!(shop.written(), [""; 0]);
+        // It is asked once: from then on the lock is there, and free.
+        shop.release();
+        assert_eq!(shop.proxy.faults_left(), 0);
+    }
+    let shop = Shop::site("lock-conditions").await;
+    shop.release();
+    let writes = |shop: &Shop| shop.proxy.writes().iter().filter(|request| request.path.ends_with("/lock.json")).count();
+    let first = writes(&shop);
+    shop.build(2);
+    shop.release();
+    assert_eq!(first, writes(&shop) + 2, "two more than later");
+}
