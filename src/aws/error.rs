@@ -154,7 +154,10 @@ impl AwsError {
             }
             Kind::WrongCredentials => "AWS does not know these keys, or the secret does not belong to the key id".to_owned(),
             Kind::NoRegion => "set the environment's `region`, AWS_REGION, or the profile's `region`".to_owned(),
-            Kind::Denied => format!("the credentials need `{}` on {}", self.operation, self.resource_or("it")),
+            Kind::Denied => {
+                let (action, resource) = denied(&self.message).unwrap_or((self.operation, None));
+                format!("the credentials need `{action}` on {}", resource.unwrap_or_else(|| self.resource_or("*")))
+            }
             Kind::ClockSkew => "set this machine's clock: AWS accepts signatures that are at most five minutes off".to_owned(),
             Kind::OtherRegion => "the bucket is in another region than the one that is configured".to_owned(),
             Kind::Unreachable => "check the endpoint URL, the region's name, and the network or proxy between here and AWS".to_owned(),
@@ -164,7 +167,9 @@ impl AwsError {
     }
 
     fn resource_or<'a>(&'a self, otherwise: &'a str) -> &'a str {
-        if self.resource.is_empty() { otherwise } else { &self.resource }
+        // Of a copy: where it goes.
+        let resource = self.resource.split(" (a copy of ").next().unwrap_or_default();
+        if resource.is_empty() { otherwise } else { resource }
     }
 
     /// No region is configured anywhere.
@@ -238,6 +243,17 @@ impl fmt::Display for AwsError {
 
 impl Error for AwsError {}
 
+/// The action, and the resource's ARN, that AWS's own words name. They may be others than those of the call: a role that it passes on, what
+/// it copies from.
+///
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/troubleshoot_access-denied.html>
+fn denied(message: &str) -> Option<(&str, Option<&str>)> {
+    let (_, rest) = message.split_once("is not authorized to perform: ")?;
+    let action = rest.split([' ', ',']).next().filter(|action| action.contains(':'))?;
+    let named = rest.split_once(" on resource: ").and_then(|(_, rest)| rest.split(' ').next());
+    Some((action, named.map(|arn| arn.trim_matches('"').trim_end_matches('.')).filter(|arn| arn.starts_with("arn:"))))
+}
+
 /// No answer came. Did the request get out?
 fn not_answered<E>(error: &SdkError<E, HttpResponse>, timeout: bool) -> (Kind, Option<String>, String)
 where
@@ -290,5 +306,29 @@ mod tests {
         };
         assert_eq!(error.to_string(), "s3:PutObject shop-web/index.html: AccessDenied: Access Denied");
         assert_eq!(error.hint().unwrap(), "the credentials need `s3:PutObject` on shop-web/index.html");
+    }
+
+    #[test]
+    fn a_denial_names_what_aws_says_is_missing() {
+        let role = "arn:aws:iam::1:role/task";
+        for (message, named) in [
+            (
+                "User: arn:aws:iam::1:user/ada is not authorized to perform: iam:PassRole on resource: arn:aws:iam::1:role/task because no \
+                 identity-based policy allows the iam:PassRole action",
+                Some(("iam:PassRole", Some(role))),
+            ),
+            (
+                "User: arn:aws:iam::1:user/ada is not authorized to perform: s3:GetObject on resource: \"arn:aws:s3:::b/k\" because",
+                Some(("s3:GetObject", Some("arn:aws:s3:::b/k"))),
+            ),
+            (
+                "User: x is not authorized to perform: ecs:ListTasks because no identity-based policy allows it",
+                Some(("ecs:ListTasks", None)),
+            ),
+            ("User: x is not authorized to perform: ecs:ListTasks on resource: *", Some(("ecs:ListTasks", None))),
+            ("Access Denied", None),
+        ] {
+            assert_eq!(denied(message), named, "{message}");
+        }
     }
 }

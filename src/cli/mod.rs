@@ -35,7 +35,7 @@ use clap::FromArgMatches as _;
 
 use crate::aws::AwsError;
 use crate::journal::JournalError;
-use crate::model::{Exit, Failure};
+use crate::model::{Exit, Failure, Mask};
 use crate::report;
 use arguments::{Arguments, Format, Verb};
 
@@ -44,8 +44,7 @@ use arguments::{Arguments, Format, Verb};
 pub fn main() -> ExitCode {
     // What a panic says goes past every reporter.
     std::panic::set_hook(Box::new(|panic| {
-        let text = session::mask().apply(&panic.to_string());
-        let _ = writeln!(std::io::stderr(), "error: {text}\nhint: this is a bug in windlass: please report it with the lines above");
+        let _ = std::io::stderr().write_all(panicked(&panic.to_string(), &session::mask()).as_bytes());
     }));
     // clap answers a wrong command line itself, with exit code 2.
     let arguments = Arguments::from_arg_matches(&examples::command().get_matches()).unwrap_or_else(|error| error.exit());
@@ -58,6 +57,11 @@ pub fn main() -> ExitCode {
     // A blocking read that hangs must not hold up the end.
     runtime.shutdown_background();
     ended(&arguments, result)
+}
+
+/// What is said of a panic, whose text may hold anything.
+fn panicked(panic: &str, mask: &Mask) -> String {
+    format!("error: {}\nhint: this is a bug in windlass: please report it with the lines above\n", mask.apply(panic))
 }
 
 async fn run(arguments: &Arguments) -> Result<ExitCode, Failure> {
@@ -183,4 +187,24 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
 fn lively_terminal() -> bool {
     let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
     std::io::stderr().is_terminal() && !set("CI") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+}
+
+#[cfg(test)]
+mod tests {
+    use base64::Engine as _;
+
+    use super::*;
+
+    #[test]
+    fn a_panic_does_not_show_what_is_secret() {
+        let secret = "npm/7f3c+1e9a=b2d84560";
+        let mask = Mask::new([secret.to_owned()]);
+        let base64 = base64::engine::general_purpose::STANDARD.encode(format!("user:{secret}"));
+        let in_a_url = secret.replace('/', "%2F").replace('+', "%2B").replace('=', "%3D");
+        let panic = std::panic::catch_unwind(|| panic!("token {secret} in https://npm/?t={in_a_url}, as basic {base64}")).unwrap_err();
+        let said = panicked(panic.downcast_ref::<String>().unwrap(), &mask);
+        assert!(said.starts_with("error: token *** in https://npm/?t=***, as basic "), "{said}");
+        assert!(!said.contains("7f3c") && !said.contains(&base64[8..24]), "{said}");
+        assert!(said.ends_with("\nhint: this is a bug in windlass: please report it with the lines above\n"));
+    }
 }

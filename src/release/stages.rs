@@ -106,7 +106,10 @@ async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Event
     let run = record.run_id();
     // What is new in the buckets has to reach the edges also where another site failed.
     let all = plan.invalidations.iter().map(|(id, invalidation)| cdn::execute::invalidate(aws, &run, id, invalidation, events));
-    first(join_all(all).await)?;
+    if let Err(failure) = first(join_all(all).await) {
+        // What went wrong before may well be why.
+        return Err(first(published).err().unwrap_or(failure));
+    }
     // Only now: what is not said to be live is written and invalidated again by the next run.
     let (aws, journal) = (aws.clone(), journal.clone());
     for (name, _, manifest) in published.iter().flatten() {

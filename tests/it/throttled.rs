@@ -88,3 +88,41 @@ fn ends(shop: &Shop, operation: &str, exit: i32) {
     let said = shop.error(&failed);
     assert!(said.contains(operation) && said.contains("run it again"), "{operation}:\n{said}");
 }
+
+/// Two whose answers a release could do without: what is said is where it would have helped, and the end is not put off for ever.
+#[tokio::test]
+async fn a_balancer_and_a_log_that_refuse_hold_nobody_up_for_ever() {
+    let name = "throttled-balancer";
+    let balanced = Shop::site(name).await;
+    balanced.add_service(crate::support::ministack::shared().registry());
+    balanced.configure(&format!("migrations:\n  main: {{framework: django, driver: lambda-image, from: api, function: {name}}}\n"), "");
+    balanced.configure("    container: web\n", "    container: web\n    health: /healthz\n");
+    balanced.seed.repository(&format!("{name}/api")).await;
+    let digest = balanced.seed.image(&format!("{name}/api"), "before").await;
+    balanced.seed.cluster(name).await;
+    let group = balanced.seed.balancer(name).await;
+    let image = format!("{}/{name}/api@{digest}", crate::support::ministack::shared().registry());
+    balanced.seed.balanced_service(name, &image, &group).await;
+    balanced.push_image().await;
+    let of_balancer = |request: &Recorded| request.operation.starts_with("elasticloadbalancing:");
+    balanced.proxy.fail_next(of_balancer, usize::MAX / 16, throttle("elasticloadbalancing:"));
+
+    let logged = shop("throttled-logs").await;
+    logged.proxy.fail_next(|request| request.operation == "lambda:Invoke", 1, Fault::LoseAnswer);
+    logged.proxy.fail_next(|request| request.operation.starts_with("logs:"), usize::MAX / 16, throttle("logs:"));
+
+    std::thread::scope(|scope| {
+        let of_health = "api: `/healthz` is not asked: elasticloadbalancing:DescribeTargetGroups";
+        let of_log = "its log cannot be read: logs:FilterLogEvents";
+        for (shop, service, exit, said) in [(&balanced, "elasticloadbalancing:", 0, of_health), (&logged, "logs:", 24, of_log)] {
+            scope.spawn(move || {
+                let start = Instant::now();
+                let outcome = shop.run(&["release", "api"]).expect(exit);
+                assert!(outcome.stderr.contains(said) && outcome.stderr.contains("Rate exceeded"), "{}", outcome.stderr);
+                let asked = shop.proxy.requests().iter().filter(|request| request.operation.starts_with(service)).count();
+                assert!((1..=200).contains(&asked), "{service} was asked {asked} times");
+                assert!(start.elapsed() < Duration::from_mins(2), "{service} was asked for {:?}", start.elapsed());
+            });
+        }
+    });
+}
