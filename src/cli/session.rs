@@ -34,7 +34,7 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
         project.config.registry.get_or_insert(host);
         access.endpoint_url = Some(cloud.endpoint);
         access.region = access.region.or_else(|| Some("us-east-1".to_owned()));
-        access.keys = Some(("test".to_owned(), "test".to_owned()));
+        access.keys = Some(local_settings()?.keys);
     }
     Ok(Request {
         project,

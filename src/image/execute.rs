@@ -242,7 +242,8 @@ async fn logins(aws: &Aws, plan: &ImagePlan, build: &BuildPlan) -> Result<Logins
         return Ok(logins);
     }
     let token = aws.registry_credentials().await.map_err(|error| {
-        Failure::new(Exit::Images, "asking ECR for a login failed").because(error).hint("nothing live has changed; run again")
+        let hint = error.hint().unwrap_or_else(|| "run again".to_owned());
+        Failure::new(Exit::Images, "asking ECR for a login failed").because(error).hint(format!("nothing live has changed; {hint}"))
     })?;
     Ok(logins.with(own, Credentials { username: token.username, password: token.password }))
 }

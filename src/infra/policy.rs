@@ -2,14 +2,18 @@
 //!
 //! Actions, resource types and condition keys are those of
 //! <https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html>.
-//! `sts:GetCallerIdentity` needs no permission.
+//! `sts:GetCallerIdentity` needs no permission. What a Dockerfile begins with is not in the configuration: an image that begins with one of
+//! a repository of the account's own needs `ecr:BatchGetImage`, `ecr:GetDownloadUrlForLayer` and `ecr:GetAuthorizationToken` besides.
 
 use std::collections::BTreeSet;
 
 use serde::Serialize;
 
-use crate::config::{Config, Driver, Image, ImageFindings, Migration, ScheduledTasks, Service, Site, State, Strategy};
+use crate::config::{Config, Driver, Framework, Handler, Image, ImageFindings, Migration, Site, SiteSource, State};
 use crate::model::Stage;
+
+use super::policy_ecs;
+use super::policy_migrations;
 
 /// An IAM policy.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
@@ -39,39 +43,44 @@ pub struct Statement {
 }
 
 /// What a bucket is looked at with before anything is written.
-const EXPOSURE: [&str; 5] =
+pub(super) const EXPOSURE: [&str; 5] =
     ["s3:GetBucketAcl", "s3:GetBucketPolicy", "s3:GetBucketPolicyStatus", "s3:GetBucketPublicAccessBlock", "s3:GetBucketWebsite"];
+
+/// What a pull needs besides a login.
+const READ: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
+
+/// What a push needs besides a login.
+const PUSH: [&str; 5] =
+    ["ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"];
 
 /// The policy of `stages`; all five are those of `windlass release`, and of `windlass rollback`.
 #[must_use]
 pub fn policy(config: &Config, stages: &[Stage]) -> Policy {
     let has = |wanted: &[Stage]| wanted.iter().any(|stage| stages.contains(stage));
     let place = Place::of(config);
-    let mut statement = state(config);
+    let mut statement = state(config, &place);
     if has(&[Stage::Assets, Stage::Publish]) {
         sites(config, &place, has(&[Stage::Publish]), &mut statement);
     }
-    if has(&[Stage::Images, Stage::Migrations, Stage::Services]) {
-        images(config, &place, has(&[Stage::Images]), &mut statement);
-    }
+    images(config, &place, stages, &mut statement);
     if has(&[Stage::Migrations]) {
-        migrations(config, &place, &mut statement);
+        policy_migrations::statements(config, &place, &mut statement);
     }
     if has(&[Stage::Services]) {
-        services(config, &place, &mut statement);
+        policy_ecs::services(config, &place, &mut statement);
     }
     statement.retain(|statement| !statement.resource.is_empty());
     Policy { version: "2012-10-17", statement }
 }
 
 /// The account and the region of ARNs; `*` where the configuration names none.
-struct Place {
-    account: String,
-    region: String,
+pub(super) struct Place {
+    pub(super) account: String,
+    pub(super) region: String,
 }
 
 impl Place {
-    fn of(config: &Config) -> Self {
+    pub(super) fn of(config: &Config) -> Self {
         let environment = config.environment.as_ref();
         let any = || "*".to_owned();
         Self {
@@ -80,38 +89,73 @@ impl Place {
         }
     }
 
-    fn arn(&self, service: &str, resource: &str) -> String {
-        format!("arn:aws:{service}:{}:{}:{resource}", self.region, self.account)
+    pub(super) fn arn(&self, service: &str, resource: &str) -> String {
+        format!("arn:{}:{service}:{}:{}:{resource}", self.partition(), self.region, self.account)
+    }
+
+    /// Of what has no regions: CloudFront, IAM.
+    pub(super) fn everywhere(&self, service: &str, resource: &str) -> String {
+        format!("arn:{}:{service}::{}:{resource}", self.partition(), self.account)
+    }
+
+    /// Those that are AWS's own.
+    pub(super) fn managed_policies(&self) -> String {
+        format!("arn:{}:iam::aws:policy/*", self.partition())
+    }
+
+    /// A bucket, or an object: its name is one of its own in all the world.
+    pub(super) fn s3(&self, resource: impl std::fmt::Display) -> String {
+        format!("arn:{}:s3:::{resource}", self.partition())
+    }
+
+    /// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference-arns.html>
+    fn partition(&self) -> &'static str {
+        match self.region.as_str() {
+            region if region.starts_with("cn-") => "aws-cn",
+            region if region.starts_with("us-gov-") => "aws-us-gov",
+            _ => "aws",
+        }
     }
 }
 
 /// Resources that differ, in order.
-fn allow(sid: &'static str, action: &[&'static str], resource: impl IntoIterator<Item = String>) -> Statement {
+pub(super) fn allow(sid: &'static str, action: &[&'static str], resource: impl IntoIterator<Item = String>) -> Statement {
     let resource: BTreeSet<String> = resource.into_iter().collect();
     Statement { sid, effect: "Allow", action: action.to_vec(), resource: resource.into_iter().collect(), condition: None }
 }
 
-fn state(config: &Config) -> Vec<Statement> {
+impl Statement {
+    /// The same, if a request has these keys.
+    pub(super) fn only_if(self, operator: &str, keys: &[(&str, serde_json::Value)]) -> Self {
+        let keys: serde_json::Map<_, _> = keys.iter().map(|(key, value)| ((*key).to_owned(), value.clone())).collect();
+        let mut condition = serde_json::Map::new();
+        condition.insert(operator.to_owned(), keys.into());
+        Self { condition: Some(condition.into()), ..self }
+    }
+}
+
+fn state(config: &Config, place: &Place) -> Vec<Statement> {
     let State::S3 { bucket, prefix } = &config.state else { return Vec::new() };
     let environment = config.environment.as_ref().map_or("default", |environment| environment.name.as_str());
-    let parts: Vec<&str> = [prefix.as_str(), config.app.as_str(), environment].into_iter().filter(|part| !part.is_empty()).collect();
-    let objects = format!("arn:aws:s3:::{bucket}/{}/*", parts.join("/"));
-    // Without `s3:ListBucket` S3 answers 403 for a key that is not there, and nobody could tell a first release.
-    let bucket = [&["s3:ListBucket"][..], &EXPOSURE].concat();
-    let buckets = [format!("arn:aws:s3:::{}", objects.trim_start_matches("arn:aws:s3:::").split('/').next().unwrap_or_default())];
-    let mut all = vec![objects];
+    let below = |name: &str| {
+        let parts = [prefix.as_str(), name, environment, "*"].into_iter().filter(|part| !part.is_empty()).collect::<Vec<_>>();
+        place.s3(format_args!("{bucket}/{}", parts.join("/")))
+    };
+    let mut all = vec![below(config.app.as_str())];
     if !config.migrations.is_empty() {
         // The leases of databases lie beside the applications that share them.
-        let parts: Vec<&str> = [prefix.as_str(), "databases", environment].into_iter().filter(|part| !part.is_empty()).collect();
-        all.push(format!("{}/{}/*", buckets[0], parts.join("/")));
+        all.push(below("databases"));
     }
-    vec![allow("State", &["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"], all), allow("StateBucket", &bucket, buckets)]
+    // Without `s3:ListBucket` S3 answers 403 for a key that is not there, and nobody could tell a first release.
+    let look = [&["s3:ListBucket"][..], &EXPOSURE].concat();
+    let write = ["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"];
+    vec![allow("State", &write, all), allow("StateBucket", &look, [place.s3(bucket)])]
 }
 
 fn sites(config: &Config, place: &Place, publish: bool, to: &mut Vec<Statement>) {
     let below = |site: &Site| {
         let prefix = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
-        format!("arn:aws:s3:::{}/{prefix}*", site.bucket)
+        place.s3(format_args!("{}/{prefix}*", site.bucket))
     };
     let mut action = vec!["s3:GetObject", "s3:PutObject", "s3:AbortMultipartUpload"];
     if publish {
@@ -119,191 +163,90 @@ fn sites(config: &Config, place: &Place, publish: bool, to: &mut Vec<Statement>)
     }
     to.push(allow("Sites", &action, config.sites.values().map(below)));
     let bucket = [&["s3:ListBucket"][..], &EXPOSURE].concat();
-    to.push(allow("SiteBuckets", &bucket, config.sites.values().map(|site| format!("arn:aws:s3:::{}", site.bucket))));
+    to.push(allow("SiteBuckets", &bucket, config.sites.values().map(|site| place.s3(&site.bucket))));
     if publish {
         let action = ["cloudfront:GetDistribution", "cloudfront:CreateInvalidation", "cloudfront:GetInvalidation"];
         let distributions = config.sites.values().filter_map(|site| site.distribution.as_ref());
-        // CloudFront has no regions.
-        let arn = |id: &String| format!("arn:aws:cloudfront::{}:distribution/{id}", place.account);
+        let arn = |id: &String| place.everywhere("cloudfront", &format!("distribution/{id}"));
         to.push(allow("Distributions", &action, distributions.map(arn)));
     }
 }
 
-fn images(config: &Config, place: &Place, push: bool, to: &mut Vec<Statement>) {
-    let built = || {
-        config.services.values().filter_map(|service| match &service.image {
-            Image::Build(image) => Some(image),
-            _ => None,
-        })
-    };
-    let arn = |repository: &str| place.arn("ecr", &format!("repository/{repository}"));
-    let mut read = vec!["ecr:DescribeRepositories", "ecr:DescribeImages", "ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
-    if push && config.policy.image_findings != ImageFindings::Ignore {
-        read.push("ecr:DescribeImageScanFindings");
-    }
-    // An image that somebody else has built lies in a repository whose name is in its URI, if it is ECR's at all.
-    let elsewhere = config.services.values().filter_map(|service| match &service.image {
-        Image::Build(_) => None,
-        image => repository_of(&serde_uri(image)),
+/// What is asked of ECR to see what there is: of images that are built here, and of those that somebody else has built.
+pub(super) fn look_at_images(built: &[&Image], given: &[&Image], place: &Place, to: &mut Vec<Statement>) {
+    let arns = |images: &[&Image]| images.iter().filter_map(|image| repository(image, place)).collect::<Vec<_>>();
+    to.push(allow("Images", &["ecr:DescribeRepositories", "ecr:DescribeImages"], arns(built)));
+    to.push(allow("ImagesElsewhere", &READ, arns(given)));
+}
+
+fn images(config: &Config, place: &Place, stages: &[Stage], to: &mut Vec<Statement>) {
+    let is = |stage| stages.contains(&stage);
+    // A site's files may come out of an image.
+    let taken = config.sites.values().filter(|_| is(Stage::Assets) || is(Stage::Publish)).filter_map(|site| match site.source() {
+        Some(SiteSource::FromImage(from)) => Some(&from.service),
+        _ => None,
     });
-    to.push(allow("Images", &read, built().map(|image| arn(&image.repository)).chain(elsewhere.map(|repository| arn(&repository)))));
-    if push && built().next().is_some() {
-        let action = [
-            "ecr:BatchCheckLayerAvailability",
-            "ecr:InitiateLayerUpload",
-            "ecr:UploadLayerPart",
-            "ecr:CompleteLayerUpload",
-            "ecr:PutImage",
-        ];
-        to.push(allow("PushImages", &action, built().map(|image| arn(&image.repository))));
+    let taken: BTreeSet<_> = taken.collect();
+    let all = is(Stage::Images) || is(Stage::Migrations) || is(Stage::Services);
+    let looked_at = config.services.iter().filter(|(name, _)| all || taken.contains(name)).map(|(_, service)| &service.image);
+    let (built, given): (Vec<&Image>, Vec<&Image>) = looked_at.partition(|image| matches!(image, Image::Build(_)));
+    let arns = |images: &[&Image]| images.iter().filter_map(|image| repository(image, place)).collect::<Vec<_>>();
+    look_at_images(&built, &given, place, to);
+    if is(Stage::Images) && config.policy.image_findings != ImageFindings::Ignore {
+        to.push(allow("ImageFindings", &["ecr:DescribeImageScanFindings"], arns(&built)));
+    }
+    // Whoever builds takes layers of what was built before; whoever gives an image to a function has to be allowed to read it.
+    let on_lambda = config.migrations.values().any(|migration| matches!(migration.driver, Driver::LambdaImage | Driver::LambdaZip));
+    if is(Stage::Images) || is(Stage::Migrations) && on_lambda || !taken.is_empty() {
+        to.push(allow("ReadImages", &READ, arns(&built)));
+    }
+    let mut push = if is(Stage::Images) { arns(&built) } else { Vec::new() };
+    let mut login = !push.is_empty() || !taken.is_empty();
+    if is(Stage::Images) {
+        let created = built.iter().copied().filter(|image| matches!(image, Image::Build(image) if image.create)).collect::<Vec<_>>();
+        to.push(allow("CreateRepositories", &["ecr:CreateRepository", "ecr:PutLifecyclePolicy"], arns(&created)));
+    }
+    if is(Stage::Migrations) {
+        for migration in config.migrations.values() {
+            login |= derives(migration) || extracts(migration);
+            let service = config.services.get(&migration.from).filter(|_| derives(migration));
+            let of_service = service.and_then(|service| repository(&service.image, place));
+            push.extend(migration.image.as_ref().filter(|_| derives(migration)).map_or(of_service, |uri| elsewhere(&uri.repository)));
+        }
+    }
+    to.push(allow("PushImages", &PUSH, push));
+    if login {
         // It knows no resources.
         to.push(allow("Registry", &["ecr:GetAuthorizationToken"], ["*".to_owned()]));
-        let create = built().filter(|image| image.create).map(|image| arn(&image.repository));
-        to.push(allow("CreateRepositories", &["ecr:CreateRepository", "ecr:PutLifecyclePolicy"], create));
     }
 }
 
-fn serde_uri(image: &Image) -> String {
+/// May the migration's function be given an image with windlass's handler on top? Without `handler` that depends on the function.
+fn derives(migration: &Migration) -> bool {
+    let ours = migration.handler.map_or(migration.image.is_none(), |handler| handler == Handler::Windlass);
+    migration.driver == Driver::LambdaImage && ours
+}
+
+/// Is the function's zip made of the service's image?
+fn extracts(migration: &Migration) -> bool {
+    migration.driver == Driver::LambdaZip && migration.zip.is_none() && migration.framework != Framework::Prisma
+}
+
+/// The ARN of an image's repository; `None` where it is not ECR's.
+fn repository(image: &Image, place: &Place) -> Option<String> {
     match image {
-        Image::Prebuilt(uri) => uri.repository.clone(),
-        Image::Tag(tag) => tag.to_string(),
-        Image::Build(image) => image.repository.clone(),
+        Image::Build(image) => Some(place.arn("ecr", &format!("repository/{}", image.repository))),
+        Image::Prebuilt(uri) => elsewhere(&uri.repository),
+        Image::Tag(tag) => elsewhere(&tag.repository),
     }
 }
 
-/// `shop/api` of `111111111111.dkr.ecr.us-east-1.amazonaws.com/shop/api:1`.
-fn repository_of(uri: &str) -> Option<String> {
+/// The ARN of a repository by its URI, whose host says whose it is: `111111111111.dkr.ecr.us-east-1.amazonaws.com/shop/api`.
+fn elsewhere(uri: &str) -> Option<String> {
     let (host, path) = uri.split_once('/')?;
-    let name = path.split([':', '@']).next()?;
-    host.contains(".dkr.ecr.").then(|| name.to_owned())
-}
-
-fn migrations(config: &Config, place: &Place, to: &mut Vec<Statement>) {
-    let functions = |wanted: fn(&Migration) -> bool| -> Vec<String> {
-        let names = config.migrations.values().filter(|migration| wanted(migration)).filter_map(|migration| migration.function.as_ref());
-        names
-            .flat_map(|name| [place.arn("lambda", &format!("function:{name}")), place.arn("lambda", &format!("function:{name}:*"))])
-            .collect()
-    };
-    let lambda = |migration: &Migration| matches!(migration.driver, Driver::LambdaImage | Driver::LambdaZip);
-    let action = ["lambda:GetFunction", "lambda:UpdateFunctionCode", "lambda:PublishVersion", "lambda:InvokeFunction"];
-    let on_lambda = functions(lambda);
-    if !on_lambda.is_empty() {
-        // A function's log group may be another than that of its name: its own configuration says which.
-        to.push(allow("FunctionLogs", &["logs:GetLogEvents", "logs:FilterLogEvents"], [place.arn("logs", "log-group:*")]));
-    }
-    to.push(allow("MigrationFunctions", &action, on_lambda));
-    let snapshots = config.migrations.values().filter_map(|migration| migration.snapshot.as_ref()).collect::<Vec<_>>();
-    if !snapshots.is_empty() {
-        let action = ["rds:CreateDBSnapshot", "rds:CreateDBClusterSnapshot", "rds:AddTagsToResource"];
-        let of = snapshots.iter().map(|id| place.arn("rds", &format!("db:{id}")));
-        // A cluster's identifier is not in the configuration, but its instance's.
-        let own = ["snapshot:windlass-*", "cluster-snapshot:windlass-*", "cluster:*"].map(|name| place.arn("rds", name));
-        to.push(allow("Snapshots", &action, of.chain(own)));
-        let look = ["rds:DescribeDBInstances", "rds:DescribeDBSnapshots", "rds:DescribeDBClusterSnapshots"];
-        to.push(allow("LookAtSnapshots", &look, ["*".to_owned()]));
-    }
-    let stops = config.migrations.values().filter(|migration| migration.strategy == Strategy::Stop);
-    let stops: Vec<&Service> = stops
-        .flat_map(|migration| std::iter::once(&migration.from).chain(&migration.services))
-        .filter_map(|name| config.services.get(name))
-        .collect();
-    if !stops.is_empty() {
-        let arn = |service: &&Service| place.arn("ecs", &format!("service/{}/{}", cluster(service), service.service));
-        to.push(allow("StopServices", &["ecs:DescribeServices", "ecs:UpdateService"], stops.iter().map(arn)));
-        to.push(allow("StoppedTasks", &["ecs:ListTasks", "ecs:DescribeTasks"], ["*".to_owned()]));
-        let scaling = [
-            "application-autoscaling:DescribeScalableTargets",
-            "application-autoscaling:DescribeScalingPolicies",
-            "application-autoscaling:RegisterScalableTarget",
-        ];
-        to.push(allow("SuspendScaling", &scaling, ["*".to_owned()]));
-    }
-    let services: Vec<&Service> = config
-        .migrations
-        .values()
-        .filter(|migration| migration.driver == Driver::Task)
-        .filter_map(|migration| config.services.get(&migration.from))
-        .collect();
-    if !services.is_empty() {
-        let tasks = services.iter().map(|service| place.arn("ecs", &format!("task/{}/*", cluster(service))));
-        to.push(allow("MigrationTasks", &["ecs:DescribeTasks", "ecs:StopTask"], tasks));
-        // The family of a task definition is not in the configuration: the cluster bounds it.
-        let clusters: BTreeSet<String> =
-            services.iter().map(|service| place.arn("ecs", &format!("cluster/{}", cluster(service)))).collect();
-        let condition = serde_json::json!({ "ArnEquals": { "ecs:cluster": clusters } });
-        let run = allow("RunMigrationTasks", &["ecs:RunTask"], [place.arn("ecs", "task-definition/*:*")]);
-        to.push(Statement { condition: Some(condition), ..run });
-        let logs = allow("MigrationLogs", &["logs:GetLogEvents", "logs:FilterLogEvents"], [place.arn("logs", "log-group:*")]);
-        to.push(logs);
-        revisions(place, to);
-    }
-}
-
-fn services(config: &Config, place: &Place, to: &mut Vec<Statement>) {
-    if config.services.is_empty() {
-        return;
-    }
-    let each = || config.services.values();
-    to.push(allow("Clusters", &["ecs:DescribeClusters"], each().map(|service| place.arn("ecs", &format!("cluster/{}", cluster(service))))));
-    let action = ["ecs:DescribeServices", "ecs:UpdateService", "ecs:ListServiceDeployments"];
-    to.push(allow(
-        "Services",
-        &action,
-        each().map(|service| place.arn("ecs", &format!("service/{}/{}", cluster(service), service.service))),
-    ));
-    let deployment = |service: &Service| place.arn("ecs", &format!("service-deployment/{}/{}/*", cluster(service), service.service));
-    to.push(allow("Deployments", &["ecs:DescribeServiceDeployments", "ecs:StopServiceDeployment"], each().map(deployment)));
-    to.push(allow("Tasks", &["ecs:DescribeTasks"], each().map(|service| place.arn("ecs", &format!("task/{}/*", cluster(service))))));
-    let hosts = |service: &Service| place.arn("ecs", &format!("container-instance/{}/*", cluster(service)));
-    to.push(allow("Hosts", &["ecs:DescribeContainerInstances"], each().map(hosts)));
-    let lists = each().map(|service| place.arn("ecs", &format!("cluster/{}", cluster(service))));
-    to.push(allow("ListHosts", &["ecs:ListContainerInstances"], lists));
-    // ListTasks is allowed by the container instance, which Fargate does not have: the cluster bounds it.
-    let clusters: BTreeSet<String> = each().map(|service| place.arn("ecs", &format!("cluster/{}", cluster(service)))).collect();
-    let condition = serde_json::json!({ "ArnEquals": { "ecs:cluster": clusters } });
-    to.push(Statement { condition: Some(condition), ..allow("ListTasks", &["ecs:ListTasks"], ["*".to_owned()]) });
-    revisions(place, to);
-    // These know no resources.
-    let balancer = [
-        "elasticloadbalancing:DescribeListeners",
-        "elasticloadbalancing:DescribeLoadBalancers",
-        "elasticloadbalancing:DescribeRules",
-        "elasticloadbalancing:DescribeTargetGroups",
-        "elasticloadbalancing:DescribeTargetHealth",
-    ];
-    to.push(allow("LoadBalancers", &balancer, ["*".to_owned()]));
-    to.push(allow("Logs", &["logs:GetLogEvents"], [place.arn("logs", "log-group:*:log-stream:*")]));
-    if each().any(|service| service.scheduled_tasks == ScheduledTasks::Follow) {
-        // Which rules and schedules start a service's tasks is asked of EventBridge; these lists know no resources.
-        to.push(allow("ListScheduledTasks", &["events:ListRuleNamesByTarget", "scheduler:ListSchedules"], ["*".to_owned()]));
-        let rules = ["events:ListTargetsByRule", "events:PutTargets"];
-        to.push(allow("Rules", &rules, [place.arn("events", "rule/*")]));
-        to.push(allow("Schedules", &["scheduler:GetSchedule", "scheduler:UpdateSchedule"], [place.arn("scheduler", "schedule/*")]));
-        let condition =
-            serde_json::json!({ "StringEquals": { "iam:PassedToService": ["events.amazonaws.com", "scheduler.amazonaws.com"] } });
-        let passed = format!("arn:aws:iam::{}:role/*", place.account);
-        to.push(Statement { condition: Some(condition), ..allow("PassScheduledRoles", &["iam:PassRole"], [passed]) });
-    }
-}
-
-/// Revisions of task definitions are cloned from what a service runs: their family and roles are not in the configuration.
-fn revisions(place: &Place, to: &mut Vec<Statement>) {
-    if to.iter().any(|statement| statement.sid == "RegisterRevisions") {
-        return;
-    }
-    let action = ["ecs:RegisterTaskDefinition", "ecs:DeregisterTaskDefinition", "ecs:TagResource"];
-    to.push(allow("RegisterRevisions", &action, [place.arn("ecs", "task-definition/*:*")]));
-    // These know no resources.
-    to.push(allow("Revisions", &["ecs:DescribeTaskDefinition", "ecs:ListTaskDefinitions"], ["*".to_owned()]));
-    let roles = allow("TaskRoles", &["iam:PassRole"], [format!("arn:aws:iam::{}:role/*", place.account)]);
-    let condition = serde_json::json!({ "StringEquals": { "iam:PassedToService": "ecs-tasks.amazonaws.com" } });
-    to.push(Statement { condition: Some(condition), ..roles });
-}
-
-/// A cluster's name, whether it is given by that or by its ARN.
-fn cluster(service: &Service) -> &str {
-    service.cluster.rsplit('/').next().unwrap_or(&service.cluster)
+    let (account, region) = host.split_once(".dkr.ecr.").or_else(|| host.split_once(".dkr.ecr-fips."))?;
+    let place = Place { account: account.to_owned(), region: region.split('.').next()?.to_owned() };
+    Some(place.arn("ecr", &format!("repository/{path}")))
 }
 
 #[cfg(test)]
@@ -345,6 +288,8 @@ mod tests {
         assert_eq!(of("Distributions"), ["arn:aws:cloudfront::*:distribution/E1"]);
         assert_eq!(of("Services"), ["arn:aws:ecs:*:*:service/shop/api"]);
         assert_eq!(of("MigrationFunctions"), ["arn:aws:lambda:*:*:function:shop-migrate", "arn:aws:lambda:*:*:function:shop-migrate:*"]);
-        assert_eq!(repository_of("1.dkr.ecr.us-east-1.amazonaws.com/shop/api:7").as_deref(), Some("shop/api"));
+        let there = elsewhere("1.dkr.ecr.cn-north-1.amazonaws.com.cn/shop/api");
+        assert_eq!(there.as_deref(), Some("arn:aws-cn:ecr:cn-north-1:1:repository/shop/api"));
+        assert_eq!(elsewhere("ghcr.io/shop/api"), None);
     }
 }

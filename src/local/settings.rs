@@ -15,6 +15,9 @@ pub struct Settings {
     pub port: u16,
     /// The database server's TCP port.
     pub database_port: u16,
+    /// An access key's id and secret. The emulator lets `test` do everything; with `AUTH=true` in its environment it holds the keys of
+    /// others, which its IAM has given out, against their policies.
+    pub keys: (String, String),
     /// The environment of what is started. `PATH`, `DOCKER_HOST` and pip's and proxies' settings are of use; what could give access to
     /// an AWS account is taken out here.
     pub environment: BTreeMap<OsString, OsString>,
@@ -22,7 +25,8 @@ pub struct Settings {
 
 impl Settings {
     /// The settings of `environment`: `${XDG_CACHE_HOME:-$HOME/.cache}/windlass/local`, port 4566 or `WINDLASS_LOCAL_PORT`, and for the
-    /// database 55432 or `WINDLASS_LOCAL_DATABASE_PORT`.
+    /// database 55432 or `WINDLASS_LOCAL_DATABASE_PORT`; the keys `test` and `test`, or `WINDLASS_LOCAL_ACCESS_KEY_ID` and
+    /// `WINDLASS_LOCAL_SECRET_ACCESS_KEY`.
     ///
     /// # Errors
     /// [`LocalError::BadPort`], and [`LocalError::NoHome`] when neither variable is an absolute path.
@@ -36,7 +40,9 @@ impl Settings {
             None => Ok(default),
             Some(text) => text.parse().ok().filter(|port| *port > 0).ok_or(LocalError::BadPort { variable: name, text }),
         };
+        let key = |name: &str| value(name).map_or_else(|| "test".to_owned(), |text| text.to_string_lossy().into_owned());
         Ok(Self {
+            keys: (key("WINDLASS_LOCAL_ACCESS_KEY_ID"), key("WINDLASS_LOCAL_SECRET_ACCESS_KEY")),
             directory: cache.join("windlass/local"),
             port: port("WINDLASS_LOCAL_PORT", 4566)?,
             database_port: port("WINDLASS_LOCAL_DATABASE_PORT", 55432)?,

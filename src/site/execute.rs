@@ -138,10 +138,13 @@ pub async fn publish(
                 for result in written {
                     let (key, etag) = result.map_err(|(key, error)| {
                         let done = done.load(Ordering::Relaxed);
-                        let expired = matches!(&error, Trouble::Aws(error) if error.is_expired_credentials());
-                        let login = if expired { "log in again, and " } else { "" };
+                        let first = match &error {
+                            Trouble::Aws(error) if error.is_expired_credentials() => "log in again, and ".to_owned(),
+                            Trouble::Aws(error) if error.is_denied() => error.hint().map_or(String::new(), |hint| hint + "; "),
+                            _ => String::new(),
+                        };
                         let hint = format!(
-                            "{done} of {total} files are new, the pages among them last; {login}run the same command again to finish"
+                            "{done} of {total} files are new, the pages among them last; {first}run the same command again to finish"
                         );
                         failed(name, Exit::Publish, "publish", key, error).hint(hint)
                     })?;

@@ -49,6 +49,8 @@ mod init_engine;
 #[cfg(test)]
 mod interrupts;
 #[cfg(test)]
+mod least_privilege;
+#[cfg(test)]
 mod lock;
 #[cfg(test)]
 mod migration;
@@ -70,6 +72,8 @@ mod outputs;
 mod pipeline;
 #[cfg(test)]
 mod policy;
+#[cfg(test)]
+mod policy_reference;
 #[cfg(test)]
 mod preflight;
 #[cfg(test)]

@@ -51,8 +51,13 @@ impl Shop {
 
     /// A site, a service and its migration. All is there but an image of the working tree.
     pub(crate) async fn whole(name: &str) -> Self {
-        let shop = Self::site(name).await;
-        let registry = ministack::shared().registry();
+        Self::whole_on(ministack::shared(), name).await
+    }
+
+    /// As [`Shop::whole`], on a cloud of one's own.
+    pub(crate) async fn whole_on(cloud: &ministack::Ministack, name: &str) -> Self {
+        let shop = Self::on(cloud.url(), name).await;
+        let registry = cloud.registry();
         shop.add_service(registry);
         shop.seed.repository(&format!("{name}/api")).await;
         let digest = shop.seed.image(&format!("{name}/api"), "before").await;

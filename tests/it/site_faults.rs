@@ -149,7 +149,7 @@ async fn an_upload_that_is_refused_leaves_the_page_as_it_was() {
     assert_snapshot!(shop.error(&failed), @r"
     error: site `web`: publish of `index.html` failed
        s3:PutObject fault-assets-web/index.html (a copy of fault-assets-state/windlass/shop/default/bodies/d2d32915cf6cd8848a73d3ae7ae7abea6e0ec4bc52eb16956bbb087557940d28): AccessDenied: Access Denied
-    hint: 2 of 3 files are new, the pages among them last; run the same command again to finish
+    hint: 2 of 3 files are new, the pages among them last; the credentials need `s3:PutObject` on fault-assets-web/index.html; run the same command again to finish
     ");
     assert_whole(&shop).await;
     assert_converged(&shop, 2).await;
