@@ -10,6 +10,7 @@ use aws_sdk_s3::error::{ProvideErrorMetadata, SdkError};
 use aws_sdk_s3::operation::RequestId as _;
 use aws_sdk_sts::operation::assume_role::AssumeRoleError;
 
+use super::credentials::StillExpired;
 use super::fence::Fenced;
 use super::kind::{Kind, classify, dispatch_kind};
 
@@ -259,6 +260,9 @@ fn not_answered<E>(error: &SdkError<E, HttpResponse>, timeout: bool) -> (Kind, O
 where
     E: Error + 'static,
 {
+    if let Some(StillExpired { code, message }) = find::<StillExpired>(error) {
+        return (Kind::ExpiredCredentials, Some(code.clone()), message.clone());
+    }
     if let Some(refused) = find::<AssumeRoleError>(error) {
         let message = format!("the role cannot be assumed: {}", refused.message().unwrap_or_default());
         return (classify(refused.code(), None, &message), refused.code().map(str::to_owned), message);

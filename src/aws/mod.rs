@@ -54,6 +54,7 @@ use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use aws_config::environment::EnvironmentVariableRegionProvider;
+use aws_config::identity::IdentityCache;
 use aws_config::imds;
 use aws_config::meta::region::RegionProviderChain;
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
@@ -64,7 +65,7 @@ use aws_config::{AppName, BehaviorVersion, Region, SdkConfig};
 use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider, SharedHttpClient};
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
-use credentials::Remembered;
+use credentials::Renewing;
 use s3_put::ShortWay;
 
 pub use cloudfront::{Distribution, Origin};
@@ -140,13 +141,19 @@ fn lazy<T>(make: impl FnOnce() -> T + Send + 'static) -> Lazy<T> {
 
 /// A service's client, behind the fence where there is one.
 macro_rules! client {
-    ($sdk:ident, $config:expr) => {{
-        let config = $config.clone();
-        lazy(move || $sdk::Client::new(&config))
+    ($sdk:ident, $config:expr, $renewing:expr) => {{
+        let (config, renewing) = ($config.clone(), $renewing.clone());
+        lazy(move || {
+            let config = $sdk::config::Builder::from(&config).interceptor(renewing.clone()).retry_classifier(renewing);
+            $sdk::Client::from_conf(config.build())
+        })
     }};
-    ($sdk:ident, $config:expr, $fence:expr) => {{
-        let (config, fence) = ($config.clone(), $fence.clone());
-        lazy(move || $sdk::Client::from_conf($sdk::config::Builder::from(&config).interceptor(fence).build()))
+    ($sdk:ident, $config:expr, $renewing:expr, $fence:expr) => {{
+        let (config, renewing, fence) = ($config.clone(), $renewing.clone(), $fence.clone());
+        lazy(move || {
+            let config = $sdk::config::Builder::from(&config).interceptor(renewing.clone()).retry_classifier(renewing);
+            $sdk::Client::from_conf(config.interceptor(fence).build())
+        })
     }};
 }
 
@@ -154,6 +161,7 @@ struct Clients {
     config: SdkConfig,
     region: String,
     fence: Fence,
+    renewing: Renewing,
     cloudfront: Lazy<aws_sdk_cloudfront::Client>,
     ecr: Lazy<aws_sdk_ecr::Client>,
     ecs: Lazy<aws_sdk_ecs::Client>,
@@ -166,32 +174,32 @@ struct Clients {
     secretsmanager: Lazy<aws_sdk_secretsmanager::Client>,
     ssm: Lazy<aws_sdk_ssm::Client>,
     sts: Lazy<aws_sdk_sts::Client>,
-    credentials: Remembered,
     /// For small uploads.
     short_way: ShortWay,
 }
 
 impl Aws {
-    fn new(config: SdkConfig, region: String, fence: Fence, credentials: Remembered) -> Self {
+    fn new(config: SdkConfig, region: String, renewing: Renewing, fence: Fence) -> Self {
         // Bucket names in front of a host that is not AWS's (`shop-web.127.0.0.1`) do not resolve.
         let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
+        let s3 = s3.interceptor(renewing.clone()).retry_classifier(renewing.clone());
         let (fenced_s3, s3) = (s3.clone().interceptor(fence.clone()), s3);
         Self(Arc::new(Clients {
-            cloudfront: client!(aws_sdk_cloudfront, config, fence),
-            ecr: client!(aws_sdk_ecr, config, fence),
-            ecs: client!(aws_sdk_ecs, config, fence),
-            elb: client!(aws_sdk_elasticloadbalancingv2, config),
-            lambda: client!(aws_sdk_lambda, config, fence),
-            logs: client!(aws_sdk_cloudwatchlogs, config, fence),
+            cloudfront: client!(aws_sdk_cloudfront, config, renewing, fence),
+            ecr: client!(aws_sdk_ecr, config, renewing, fence),
+            ecs: client!(aws_sdk_ecs, config, renewing, fence),
+            elb: client!(aws_sdk_elasticloadbalancingv2, config, renewing),
+            lambda: client!(aws_sdk_lambda, config, renewing, fence),
+            logs: client!(aws_sdk_cloudwatchlogs, config, renewing, fence),
             lock_s3: lazy(move || aws_sdk_s3::Client::from_conf(s3.build())),
             s3: lazy(move || aws_sdk_s3::Client::from_conf(fenced_s3.build())),
-            short_way: ShortWay::new(fence.clone(), credentials.clone()),
-            credentials,
+            short_way: ShortWay::new(fence.clone(), renewing.clone()),
             fence,
-            secretsmanager: client!(aws_sdk_secretsmanager, config),
-            ssm: client!(aws_sdk_ssm, config),
-            sts: client!(aws_sdk_sts, config),
+            secretsmanager: client!(aws_sdk_secretsmanager, config, renewing),
+            ssm: client!(aws_sdk_ssm, config, renewing),
+            sts: client!(aws_sdk_sts, config, renewing),
             region,
+            renewing,
             config,
         }))
     }
@@ -200,7 +208,7 @@ impl Aws {
     #[must_use]
     pub fn apart(&self) -> Self {
         let config = self.0.config.to_builder().http_client(https_client()).build();
-        Self::new(config, self.0.region.clone(), self.0.fence.clone(), self.0.credentials.clone())
+        Self::new(config, self.0.region.clone(), self.0.renewing.clone(), self.0.fence.clone())
     }
 
     /// The region that the calls go to.
@@ -246,10 +254,12 @@ pub async fn connect(access: &Access) -> Result<Aws, AwsError> {
     let region = find_region(access, &sources, &metadata).await.ok_or_else(AwsError::no_region)?;
     let sources = sources.with_region(Some(region.clone()));
 
+    let mut renewing = Renewing::new(find_credentials(access, sources, metadata).await);
     let mut loader = aws_config::defaults(BehaviorVersion::latest())
         .http_client(http)
         .region(region.clone())
-        .credentials_provider(find_credentials(access, sources, metadata).await)
+        .credentials_provider(renewing.clone())
+        .identity_cache(IdentityCache::no_cache())
         .retry_config(RetryConfig::standard().with_max_attempts(ATTEMPTS))
         .timeout_config(attempt_timeout(ATTEMPT_TIMEOUT));
     if let Ok(name) = AppName::new("windlass") {
@@ -264,10 +274,10 @@ pub async fn connect(access: &Access) -> Result<Aws, AwsError> {
     let mut config = loader.load().await;
     if let Some(role) = &access.role_arn {
         let assumed = aws_config::sts::AssumeRoleProvider::builder(role).session_name("windlass").configure(&config).build().await;
-        config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(assumed)).build();
+        renewing = Renewing::new(SharedCredentialsProvider::new(assumed));
+        config = config.into_builder().credentials_provider(SharedCredentialsProvider::new(renewing.clone())).build();
     }
-    let (config, credentials) = Remembered::of(config);
-    Ok(Aws::new(config, region.to_string(), Fence::default(), credentials))
+    Ok(Aws::new(config, region.to_string(), renewing, Fence::default()))
 }
 
 /// The one HTTP client: without it the SDK compiles and then fails at every call, because its own default client is left out of the build.

@@ -26,7 +26,7 @@ use aws_smithy_types::timeout::TimeoutConfig;
 use bytes::Bytes;
 
 use super::ATTEMPT_TIMEOUT;
-use super::credentials::Remembered;
+use super::credentials::Renewing;
 use super::fence::Fence;
 use super::s3::{Condition, to_checksum};
 use super::s3_example::{Example, Field};
@@ -38,7 +38,7 @@ const FAILURES: u32 = 16;
 /// What is known of each bucket's uploads, for one client.
 pub(super) struct ShortWay {
     fence: Fence,
-    credentials: Remembered,
+    credentials: Renewing,
     buckets: Mutex<HashMap<String, Arc<Learnt>>>,
     failures: AtomicU32,
     requests: AtomicU64,
@@ -57,7 +57,7 @@ pub(super) struct Learnt {
 }
 
 impl ShortWay {
-    pub(super) fn new(fence: Fence, credentials: Remembered) -> Self {
+    pub(super) fn new(fence: Fence, credentials: Renewing) -> Self {
         Self {
             fence,
             credentials,
@@ -178,7 +178,7 @@ async fn answer(connector: &SharedHttpConnector, request: HttpRequest) -> Answer
 #[derive(Clone)]
 pub(super) struct Lesson {
     key: String,
-    credentials: Remembered,
+    credentials: Renewing,
     learnt: Arc<Mutex<Option<Learnt>>>,
 }
 

@@ -25,6 +25,43 @@ async fn shop(name: &str, seconds: u32) -> Shop {
     shop
 }
 
+/// They are others each time: the session token is the number of times.
+fn others_each_time(shop: &Shop) {
+    let script = "echo >> \"$HOME/given\"\necho \"{\\\"Version\\\": 1, \\\"AccessKeyId\\\": \\\"test\\\", \\\"SecretAccessKey\\\": \\\"test\\\", \
+                  \\\"SessionToken\\\": \\\"t$(wc -l < \"$HOME/given\")\\\"}\"";
+    shop.scene.program("give-credentials", script);
+}
+
+/// AWS has the last word: what it calls expired is renewed whatever date it bears, once for all who used it.
+#[tokio::test]
+async fn credentials_that_aws_calls_expired_are_renewed_on_the_way() {
+    let shop = shop("expiry-early", 3600).await;
+    others_each_time(&shop);
+    // <https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html>
+    let expired = || Fault::xml(400, "ExpiredToken", "The provided token has expired.");
+    shop.proxy.fail_next(|request| request.operation == "s3:CopyObject", 1, expired());
+    shop.release();
+    assert_eq!((given(&shop), shop.proxy.faults_left()), (2, 0));
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(1)));
+
+    // <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/CommonErrors.html>
+    let shop = self::shop("expiry-early-ecs", 3600).await;
+    let other = Shop::whole("expiry-early-whole").await;
+    other.push_image().await;
+    others_each_time(&other);
+    std::fs::create_dir_all(other.scene.home().join(".aws")).unwrap();
+    std::fs::copy(shop.scene.home().join(".aws/config"), other.scene.home().join(".aws/config")).unwrap();
+    let mut other = other;
+    for variable in ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"] {
+        other.scene.unset(variable);
+    }
+    other.configure("migrations:\n  main: {framework: django, driver: lambda-image, from: api, function: expiry-early-whole}\n", "");
+    let json = Fault::json(400, "ExpiredTokenException", "The security token included in the request is expired");
+    other.proxy.fail_next(|request| request.operation == "ecs:UpdateService", 1, json);
+    other.release();
+    assert_eq!((given(&other), other.proxy.faults_left()), (2, 0));
+}
+
 fn given(shop: &Shop) -> usize {
     std::fs::read(shop.scene.home().join("given")).unwrap_or_default().len()
 }
