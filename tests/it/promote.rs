@@ -7,6 +7,7 @@ use crate::support::ministack;
 use crate::support::proxy::Fault;
 use crate::support::registry::{self, Registry};
 use crate::support::scene::Outcome;
+use crate::support::seed::Seed;
 
 fn release_id(outcome: &Outcome) -> String {
     outcome.stdout.trim_end().rsplit(' ').next().unwrap().to_owned()
@@ -276,4 +277,50 @@ async fn layers_that_a_registry_refuses_fail_the_stage_and_are_sent_again() {
     let failed = shop.scene.windlass(&["promote", &id, "api", "--env", "production"]).expect(22);
     assert!(shop.error(&failed).contains("ecr:InitiateLayerUpload"), "{}", failed.stderr);
     assert!(!shop.proxy.written().iter().any(|operation| operation == "ecs:UpdateService" || operation == "lambda:Invoke"));
+}
+
+/// Two accounts that share nothing: state, bucket, repository and registry, cluster, function and keys are each one's own.
+#[tokio::test]
+async fn a_release_goes_from_one_account_to_another() {
+    const OTHER: &str = "222222222222";
+    let mut shop = Shop::whole("promote-accounts").await;
+    let (seed, registry) = (Seed::in_account(ministack::shared().url(), OTHER), Registry::start());
+    let there = "promote-accounts-there";
+    for bucket in ["web", "state"] {
+        seed.bucket(&format!("{there}-{bucket}")).await;
+    }
+    seed.repository(&format!("{there}/api")).await;
+    seed.cluster(there).await;
+    let digest = seed.image(&format!("{there}/api"), "before").await;
+    let image = format!("{}/{there}/api@{digest}", registry.host());
+    seed.service(there, there, &image).await;
+    seed.function(there, &image).await;
+    // The local cloud's pages are those of one account.
+    shop.configure(&format!("    distribution: {}\n", shop.distribution), "");
+    let environments = format!(
+        "environments:\n  staging: {{account: \"000000000000\"}}\n  production:\n    account: \"{OTHER}\"\n    state: \
+         s3://{there}-state/windlass\n    registry: {}\n    sites: {{web: {{bucket: {there}-web}}}}\n    services: {{api: {{image: \
+         {{repository: {there}/api}}, cluster: {there}, service: {there}}}}}\n    migrations: {{main: {{function: {there}}}}}\n",
+        registry.host()
+    );
+    shop.configure("app: shop\n", &format!("app: shop\n{environments}"));
+    shop.scene.commit(3);
+    let (id, tag, digest) = staged(&shop);
+
+    shop.scene.set("AWS_ACCESS_KEY_ID", OTHER);
+    let refused = shop.refused(&["promote", &id, "--env", "production"], 11);
+    // The local cloud tells accounts by the key's id, and what keys hold is masked.
+    assert!(refused.contains("the credentials are those of account ***, not of 000000000000"), "{refused}");
+    let config = shop.scene.home().join(".aws/config");
+    std::fs::create_dir_all(config.parent().unwrap()).unwrap();
+    std::fs::write(config, "[profile staging]\naws_access_key_id = test\naws_secret_access_key = test\n").unwrap();
+    migrates(&shop);
+    let promoted = shop.run(&["promote", &id, "--env", "production", "--from-profile", "staging"]).expect(0);
+    assert!(promoted.stderr.contains("account check: ***"), "{}", promoted.stderr);
+    assert_eq!(registry::has(registry.host(), &format!("{there}/api"), &tag), digest, "the same bytes under the same tag");
+    let page = seed.s3().get_object().bucket(format!("{there}-web")).key("index.html").send().await.unwrap();
+    assert!(String::from_utf8_lossy(&page.body.collect().await.unwrap().to_vec()).contains(&asset(1)));
+    let kept = seed.s3().list_objects_v2().bucket(format!("{there}-state")).send().await.unwrap();
+    assert!(kept.contents().iter().any(|object| object.key().unwrap_or_default().contains("/production/releases/")));
+    assert!(!shop.keys("state").await.iter().any(|key| key.contains("/production/")), "nothing of it is in the other account");
 }

@@ -134,3 +134,42 @@ async fn no_output_of_any_kind_holds_a_secret() {
         assert_not_kept(&shop).await;
     }
 }
+
+/// An image's build prints the secret that is mounted for it; what is said, kept and written down of the image does not hold it.
+#[tokio::test]
+async fn neither_an_image_nor_what_is_said_of_it_holds_a_secret() {
+    let (_images, mut shop) = crate::images::shop("secret-image", true).await;
+    shop.scene.set("AWS_SECRET_ACCESS_KEY", KEY);
+    shop.scene.set("NPM_TOKEN", ODD);
+    let busybox = ["/bin/busybox", "/usr/bin/busybox"].into_iter().find(|path| std::path::Path::new(path).exists());
+    shop.scene.write("api/busybox", std::fs::read(busybox.expect("apt-get install busybox-static")).unwrap());
+    let file = shop.scene.project().join("api/busybox");
+    std::fs::set_permissions(file, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    shop.scene.write("api/root/var/lib/dpkg/status", "Package: libc6\nStatus: install ok installed\nVersion: 2.36\n");
+    let says = "cat $S; base64 $S; sed 's,/,%2F,; s,+,%2B,; s,=,%3D,' $S; head -c 65530 /dev/zero | tr '\\0' x; cat $S";
+    shop.scene.write(
+        "api/Dockerfile",
+        format!(
+            "FROM scratch\nCOPY busybox /bin/sh\nCOPY busybox /bin/busybox\nCOPY root /\nCOPY app.py /\nRUN --mount=type=secret,id=token \
+             S=/run/secrets/token; for i in cat base64 sed head tr; do eval \"$i() {{ /bin/busybox $i \\\"\\$@\\\"; }}\"; done; {says}\n"
+        ),
+    );
+    let with = "repository: secret-image/api, sbom: true, secrets: [\"id=token,env=NPM_TOKEN\"]}";
+    shop.configure("repository: secret-image/api}", with);
+    let outputs = ["--junit", "out/junit.xml", "--report", "out/page.html", "--result", "out/result.json"];
+    let built = shop.run(&[&["stage", "images", "--format", "json"], &outputs[..]].concat()).expect(0);
+    assert!(built.stdout.contains("***") || built.stderr.contains("***"), "it was printed:\n{}", built.stdout);
+    let mut all = Vec::new();
+    files(&shop.scene.project(), &mut all);
+    for name in [".windlass/sbom/api.cdx.json", "out/page.html", "out/junit.xml"] {
+        assert!(all.iter().any(|path| path.ends_with(name)), "{name} is not in {all:?}");
+    }
+    let kept = all.iter().map(|path| (path.display().to_string(), String::from_utf8_lossy(&std::fs::read(path).unwrap()).into_owned()));
+    let said = [("stdout".to_owned(), built.stdout), ("stderr".to_owned(), built.stderr)];
+    for (place, text) in kept.chain(said) {
+        for canary in canaries() {
+            assert!(!text.contains(&canary), "{canary} is in {place}");
+        }
+    }
+    assert_not_kept(&shop).await;
+}

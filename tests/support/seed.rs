@@ -24,11 +24,20 @@ pub(crate) struct Seed(SdkConfig);
 impl Seed {
     /// For the cloud at `url`, in `us-east-1`.
     pub(crate) fn new(url: &str) -> Self {
+        Self::of(url, "test")
+    }
+
+    /// As [`Seed::new`], in the account of this number, which the local cloud takes an access key of twelve digits for.
+    pub(crate) fn in_account(url: &str, account: &str) -> Self {
+        Self::of(url, account)
+    }
+
+    fn of(url: &str, key: &str) -> Self {
         let config = SdkConfig::builder()
             .behavior_version(BehaviorVersion::latest())
             .http_client(aws_smithy_http_client::Builder::new().build_http())
             .region(Region::new("us-east-1"))
-            .credentials_provider(SharedCredentialsProvider::new(Credentials::new("test", "test", None, None, "test")))
+            .credentials_provider(SharedCredentialsProvider::new(Credentials::new(key, "test", None, None, "test")))
             .endpoint_url(url);
         Self(config.build())
     }
