@@ -9,6 +9,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::aws::{Aged, Aws, AwsError, Condition, Moment};
@@ -200,18 +201,24 @@ impl Journal {
     /// Does the server refuse a write whose condition does not hold? One that takes it would let everybody have the lock. AWS does, so only
     /// others are asked, when the lock is made for the first time.
     async fn held_to_conditions(&self, key: &str, document: &Document, etag: &str) -> Result<(), JournalError> {
-        let body = |document: &Document| {
+        let serialized = |document: &Document| {
             serde_json::to_vec(document).map(Bytes::from).map_err(|source| JournalError::Unreadable { key: key.to_owned(), source })
         };
         let another = Condition::IfMatch("\"00000000000000000000000000000000\"".to_owned());
-        for (condition, header) in [(Condition::IfAbsent, "If-None-Match"), (another, "If-Match")] {
-            match self.aws.write_if(&self.bucket, key, body(document)?, &condition).await {
+        let asked = [(Condition::IfAbsent, "If-None-Match"), (another, "If-Match")];
+        let body = &serialized(document)?;
+        let answers = join_all(
+            asked.map(|(condition, header)| async move { (self.aws.write_if(&self.bucket, key, body.clone(), &condition).await, header) }),
+        );
+        for (answer, header) in answers.await {
+            match answer {
                 Err(error) if error.is_precondition_failed() || error.is_conflict() => {}
                 Err(error) => return Err(error.into()),
                 Ok(_) => {
                     let free = Document { holder: None, ..document.clone() };
+                    let free = serialized(&free)?;
                     // Whatever becomes of it: nobody is to wait for a lock that is none.
-                    drop(self.aws.write_if(&self.bucket, key, body(&free)?, &Condition::IfMatch(etag.to_owned())).await);
+                    drop(self.aws.write_if(&self.bucket, key, free, &Condition::IfMatch(etag.to_owned())).await);
                     return Err(JournalError::Unconditional { bucket: self.bucket.clone(), header });
                 }
             }
