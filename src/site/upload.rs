@@ -24,7 +24,7 @@ use super::plan::{Write, Writes};
 /// So many requests are under way at most: 128 at 40 ms stay below S3's 3,500 writes a second for a prefix.
 pub(super) const AT_ONCE: usize = 128;
 /// So many are under way at first. Each costs some 100 KiB of buffers, and where answers come at once, more of them win nothing.
-const AT_FIRST: usize = 24;
+const AT_FIRST: usize = 16;
 /// So many answers a second are worth it to have more requests under way.
 const RATE: u128 = 6400;
 /// From this size on a file is uploaded in parts, 64 MiB of it in memory at most.
@@ -141,10 +141,15 @@ fn paced<I, F: Future>(
 }
 
 /// How many requests of a share are under way: the more, the longer an answer takes to come.
+///
+/// It is looked at once in a round, when as many answers have come as requests may be under way: a single answer may be late because of
+/// all that begins on this machine at the same time.
 struct Pace {
     gate: Semaphore,
     shares: usize,
     granted: Cell<usize>,
+    rounds: Cell<usize>,
+    /// Answers of this round, and how long the quickest of them took.
     answers: Cell<usize>,
     quickest: Cell<Duration>,
 }
@@ -152,20 +157,25 @@ struct Pace {
 impl Pace {
     fn of(shares: usize) -> Self {
         let granted = AT_FIRST / shares;
-        let (gate, granted, answers) = (Semaphore::new(granted), Cell::new(granted), Cell::new(0));
-        Self { gate, shares, granted, answers, quickest: Cell::new(Duration::MAX) }
+        let (rounds, answers, quickest) = (Cell::new(0), Cell::new(0), Cell::new(Duration::MAX));
+        Self { gate: Semaphore::new(granted), shares, granted: Cell::new(granted), rounds, answers, quickest }
     }
 
-    /// Lets more requests be under way if even the quickest answer takes its time. The first ones on each connection say nothing of that.
+    /// Lets more requests be under way if even the quickest answer of a round took its time. The first round says nothing of that: its
+    /// requests wait for their connections.
     fn answered(&self, took: Duration) {
-        let answers = self.answers.get() + 1;
-        self.answers.set(answers);
-        if answers <= AT_FIRST / self.shares {
+        let granted = self.granted.get();
+        self.answers.set(self.answers.get() + 1);
+        self.quickest.set(self.quickest.get().min(took));
+        if self.answers.get() < granted {
             return;
         }
-        self.quickest.set(self.quickest.get().min(took));
-        let (most, granted) = (AT_ONCE / self.shares, self.granted.get());
-        let wanted = worth(self.quickest.get(), self.shares).min(most);
+        self.answers.set(0);
+        let quickest = self.quickest.replace(Duration::MAX);
+        if self.rounds.replace(self.rounds.get() + 1) == 0 {
+            return;
+        }
+        let wanted = worth(quickest, self.shares).min(AT_ONCE / self.shares);
         if wanted > granted {
             self.gate.add_permits(wanted - granted);
             self.granted.set(wanted);
@@ -273,17 +283,18 @@ mod tests {
 
     #[test]
     fn the_longer_an_answer_takes_the_more_requests_are_under_way() {
-        let pace = Pace::of(2);
-        // New connections.
-        (0..12).for_each(|_| pace.answered(Duration::from_millis(90)));
-        assert_eq!(pace.granted.get(), 12);
-        pace.answered(Duration::from_millis(1));
-        assert_eq!(pace.granted.get(), 12);
+        let round = |pace: &Pace, quickest: u64| {
+            (1..pace.granted.get()).for_each(|_| pace.answered(Duration::from_millis(90)));
+            pace.answered(Duration::from_millis(quickest));
+            (pace.granted.get(), pace.gate.available_permits())
+        };
+        let near = Pace::of(2);
+        assert_eq!(round(&near, 90), (8, 8), "these are new connections");
+        assert_eq!((round(&near, 1), round(&near, 2)), ((8, 8), (8, 8)));
         let far = Pace::of(2);
-        (0..13).for_each(|_| far.answered(Duration::from_millis(15)));
-        assert_eq!((far.granted.get(), far.gate.available_permits()), (48, 48));
-        far.answered(Duration::from_millis(10));
-        assert_eq!(far.granted.get(), 48);
+        round(&far, 90);
+        assert_eq!(round(&far, 15), (48, 48));
+        assert_eq!(round(&far, 10), (48, 48));
         assert_eq!((worth(Duration::from_hours(1), 1), worth(Duration::from_micros(20), 1)), (AT_ONCE, 0));
     }
 }
