@@ -24,7 +24,7 @@ use super::plan::{Write, Writes};
 /// So many requests are under way at most: 128 at 40 ms stay below S3's 3,500 writes a second for a prefix.
 pub(super) const AT_ONCE: usize = 128;
 /// So many are under way at first. Each costs some 100 KiB of buffers, and where answers come at once, more of them win nothing.
-const AT_FIRST: usize = 16;
+const AT_FIRST: usize = 12;
 /// So many answers a second are worth it to have more requests under way.
 const RATE: u128 = 6400;
 /// From this size on a file is uploaded in parts, 64 MiB of it in memory at most.
@@ -289,8 +289,8 @@ mod tests {
             (pace.granted.get(), pace.gate.available_permits())
         };
         let near = Pace::of(2);
-        assert_eq!(round(&near, 90), (8, 8), "these are new connections");
-        assert_eq!((round(&near, 1), round(&near, 2)), ((8, 8), (8, 8)));
+        assert_eq!(round(&near, 90), (6, 6), "these are new connections");
+        assert_eq!((round(&near, 1), round(&near, 2)), ((6, 6), (6, 6)));
         let far = Pace::of(2);
         round(&far, 90);
         assert_eq!(round(&far, 15), (48, 48));
