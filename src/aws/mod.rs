@@ -34,6 +34,7 @@ mod lambda;
 mod logs;
 mod query;
 mod query_xml;
+mod quickest;
 mod rds;
 mod rds_snapshot;
 mod s3;
@@ -66,6 +67,7 @@ use aws_sdk_s3::config::{Credentials, SharedCredentialsProvider, SharedHttpClien
 use aws_smithy_http_client::tls::{self, rustls_provider::CryptoMode};
 
 use credentials::Renewing;
+use quickest::Quickest;
 use s3_put::ShortWay;
 
 pub use cloudfront::{Distribution, Origin};
@@ -174,6 +176,7 @@ struct Clients {
     secretsmanager: Lazy<aws_sdk_secretsmanager::Client>,
     ssm: Lazy<aws_sdk_ssm::Client>,
     sts: Lazy<aws_sdk_sts::Client>,
+    quickest: Quickest,
     /// For small uploads.
     short_way: ShortWay,
 }
@@ -182,7 +185,8 @@ impl Aws {
     fn new(config: SdkConfig, region: String, renewing: Renewing, fence: Fence) -> Self {
         // Bucket names in front of a host that is not AWS's (`shop-web.127.0.0.1`) do not resolve.
         let s3 = aws_sdk_s3::config::Builder::from(&config).force_path_style(config.endpoint_url().is_some());
-        let s3 = s3.interceptor(renewing.clone()).retry_classifier(renewing.clone());
+        let quickest = Quickest::default();
+        let s3 = s3.interceptor(renewing.clone()).retry_classifier(renewing.clone()).interceptor(quickest.clone());
         let (fenced_s3, s3) = (s3.clone().interceptor(fence.clone()), s3);
         Self(Arc::new(Clients {
             cloudfront: client!(aws_sdk_cloudfront, config, renewing, fence),
@@ -198,6 +202,7 @@ impl Aws {
             secretsmanager: client!(aws_sdk_secretsmanager, config, renewing),
             ssm: client!(aws_sdk_ssm, config, renewing),
             sts: client!(aws_sdk_sts, config, renewing),
+            quickest,
             region,
             renewing,
             config,
@@ -209,6 +214,12 @@ impl Aws {
     pub fn apart(&self) -> Self {
         let config = self.0.config.to_builder().http_client(https_client()).build();
         Self::new(config, self.0.region.clone(), self.0.renewing.clone(), self.0.fence.clone())
+    }
+
+    /// How long the quickest of S3's answers has taken so far; zero before there is one.
+    #[must_use]
+    pub fn quickest_answer(&self) -> Duration {
+        self.0.quickest.time()
     }
 
     /// The region that the calls go to.

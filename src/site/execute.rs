@@ -81,7 +81,7 @@ async fn keep(aws: &Aws, journal: &Journal, root: &Path, name: &UnitName, plan: 
         plan.publish.iter().filter(|write| write.change != Change::Headers).map(|write| (write.sha256, write)).collect();
     let new: Vec<Write> = bodies.into_values().cloned().collect();
     let output = root.join(&plan.output);
-    each(&new, |write| async {
+    each(aws, &new, |write| async {
         let to = journal.body_key(&write.sha256);
         let condition = if write.size < BIG {
             Condition::IfAbsent
@@ -134,7 +134,8 @@ pub async fn publish(
             let done = AtomicU64::new(0);
             for rank in plan.publish.chunk_by(|a, b| a.rank() == b.rank()) {
                 let (done, step) = (&done, &step);
-                let written = upload::at_pace(rank.iter(), |write| overwritten(aws, journal, root, plan, write, done, step, events)).await;
+                let written =
+                    upload::at_pace(aws, rank.iter(), |write| overwritten(aws, journal, root, plan, write, done, step, events)).await;
                 for result in written {
                     let (key, etag) = result.map_err(|(key, error)| {
                         let done = done.load(Ordering::Relaxed);
@@ -204,7 +205,7 @@ pub async fn prune(aws: &Aws, name: &UnitName, plan: &SitePlan, events: &Events)
                 left.extend(rank.into_iter().map(|prune| (prune.key.clone(), prune.file.clone())));
                 continue;
             }
-            let deleted = upload::at_pace(rank.into_iter(), |prune| async move {
+            let deleted = upload::at_pace(aws, rank.into_iter(), |prune| async move {
                 (prune, aws.delete_object_if(&plan.bucket, prune.key.as_str(), prune.file.etag.as_deref()).await)
             });
             let deleted = deleted.await;

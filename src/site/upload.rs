@@ -25,6 +25,8 @@ use super::plan::{Write, Writes};
 pub(super) const AT_ONCE: usize = 128;
 /// So many are under way at first. Each costs some 100 KiB of buffers, and where answers come at once, more of them win nothing.
 const AT_FIRST: usize = 12;
+/// So many answers for each request that may be under way are a round.
+const ROUND: usize = 4;
 /// So many answers a second are worth it to have more requests under way.
 const RATE: u128 = 6400;
 /// From this size on a file is uploaded in parts, 64 MiB of it in memory at most.
@@ -90,23 +92,24 @@ pub(super) async fn put_live(aws: &Aws, output: &Path, bucket: &str, write: &Wri
 }
 
 /// Runs `work` on each write, many at a time, as long as their bodies together fit the memory that is set apart for them.
-pub(super) async fn each<'a, W, F, T, E>(writes: &'a [Write], work: W) -> Result<Vec<T>, E>
+pub(super) async fn each<'a, W, F, T, E>(aws: &Aws, writes: &'a [Write], work: W) -> Result<Vec<T>, E>
 where
     W: Fn(&'a Write) -> F + Copy,
     F: Future<Output = Result<T, E>>,
 {
-    each_of(writes.iter().enumerate(), 1, |_, write| work(write)).await
+    each_of(writes.iter().enumerate(), Pace::of(1, aws.quickest_answer()), |_, write| work(write)).await
 }
 
-/// As [`each`], with one of so many equal `shares` of the requests and of the memory.
-async fn each_of<'a, W, F, T, E>(writes: impl Iterator<Item = (usize, &'a Write)>, shares: usize, work: W) -> Result<Vec<T>, E>
+/// As [`each`], with a share of the requests and of the memory.
+async fn each_of<'a, W, F, T, E>(writes: impl Iterator<Item = (usize, &'a Write)>, pace: Pace, work: W) -> Result<Vec<T>, E>
 where
     W: Fn(usize, &'a Write) -> F + Copy,
     F: Future<Output = Result<T, E>>,
 {
+    let shares = pace.shares;
     let room_kib = ROOM_KIB / u32::try_from(shares).unwrap_or(ROOM_KIB);
     let room = &Semaphore::new(room_kib as usize);
-    let all = paced(writes, shares, move |(at, write)| async move {
+    let all = paced(writes, pace, move |(at, write)| async move {
         let weight = u32::try_from(write.size / 1024 + 1).unwrap_or(room_kib).min(room_kib);
         // Never closed.
         let _held = room.acquire_many(weight).await;
@@ -116,17 +119,17 @@ where
 }
 
 /// Runs requests that need no memory of their own, many at a time.
-pub(super) async fn at_pace<I, F: Future>(of: impl Iterator<Item = I>, request: impl Fn(I) -> F + Copy) -> Vec<F::Output> {
-    stream::iter(paced(of, 1, request)).buffer_unordered(AT_ONCE).collect().await
+pub(super) async fn at_pace<I, F: Future>(aws: &Aws, of: impl Iterator<Item = I>, request: impl Fn(I) -> F + Copy) -> Vec<F::Output> {
+    stream::iter(paced(of, Pace::of(1, aws.quickest_answer()), request)).buffer_unordered(AT_ONCE).collect().await
 }
 
 /// Each request waits for its turn, and takes memory only then: a future of the SDK's is tens of KiB.
 fn paced<I, F: Future>(
     of: impl Iterator<Item = I>,
-    shares: usize,
+    pace: Pace,
     request: impl Fn(I) -> F + Copy,
 ) -> impl Iterator<Item = impl Future<Output = F::Output>> {
-    let pace = Rc::new(Pace::of(shares));
+    let pace = Rc::new(pace);
     of.map(move |one| {
         let pace = Rc::clone(&pace);
         async move {
@@ -142,8 +145,8 @@ fn paced<I, F: Future>(
 
 /// How many requests of a share are under way: the more, the longer an answer takes to come.
 ///
-/// It is looked at once in a round, when as many answers have come as requests may be under way: a single answer may be late because of
-/// all that begins on this machine at the same time.
+/// How far away S3 is has mostly been seen before. It is looked at again once in a round, after several answers for each request that may
+/// be under way: all of those may be late because this machine has something else to do.
 struct Pace {
     gate: Semaphore,
     shares: usize,
@@ -155,8 +158,9 @@ struct Pace {
 }
 
 impl Pace {
-    fn of(shares: usize) -> Self {
-        let granted = AT_FIRST / shares;
+    /// For one of so many equal shares, where the quickest answer so far took `quickest`.
+    fn of(shares: usize, quickest: Duration) -> Self {
+        let granted = worth(quickest, shares).max(AT_FIRST / shares);
         let (rounds, answers, quickest) = (Cell::new(0), Cell::new(0), Cell::new(Duration::MAX));
         Self { gate: Semaphore::new(granted), shares, granted: Cell::new(granted), rounds, answers, quickest }
     }
@@ -167,7 +171,7 @@ impl Pace {
         let granted = self.granted.get();
         self.answers.set(self.answers.get() + 1);
         self.quickest.set(self.quickest.get().min(took));
-        if self.answers.get() < granted {
+        if self.answers.get() < granted * ROUND {
             return;
         }
         self.answers.set(0);
@@ -194,6 +198,8 @@ fn worth(quickest: Duration, shares: usize) -> usize {
 struct Share {
     number: usize,
     of: usize,
+    /// How long the quickest answer has taken before.
+    quickest: Duration,
 }
 
 /// What came of a share: the entity tag of each write, by its place in the list.
@@ -214,17 +220,17 @@ where
     D: Fn(&Write) + Send + Sync + 'static,
 {
     let threads = std::thread::available_parallelism().map_or(1, usize::from).min(THREADS).min(writes.len() / FOR_A_THREAD).max(1);
-    let done = Arc::new(done);
+    let (done, quickest) = (Arc::new(done), aws.quickest_answer());
     // Dropped, it stops the threads.
     let stop = CancellationToken::new();
     let _stopping = stop.clone().drop_guard();
     let others: Vec<_> = (1..threads)
         .map(|number| {
             let (aws, output, bucket) = (aws.apart(), output.to_owned(), bucket.to_owned());
-            on_a_thread(writes.clone(), Share { number, of: threads }, aws, output, bucket, Arc::clone(&done), stop.clone())
+            on_a_thread(writes.clone(), Share { number, of: threads, quickest }, aws, output, bucket, Arc::clone(&done), stop.clone())
         })
         .collect();
-    let own = share(aws, output, bucket, writes, Share { number: 0, of: threads }, &*done);
+    let own = share(aws, output, bucket, writes, Share { number: 0, of: threads, quickest }, &*done);
     let tags = try_join(own, try_join_all(others)).await;
     let (own, others) = tags.map_err(|(at, trouble)| (writes[at].key.clone(), trouble))?;
     Ok(own.into_iter().chain(others.into_iter().flatten()).map(|(at, etag)| (writes[at].key.clone(), etag)).collect())
@@ -269,7 +275,7 @@ where
 
 async fn share(aws: &Aws, output: &Path, bucket: &str, writes: &[Write], part: Share, done: &(dyn Fn(&Write) + Send + Sync)) -> Tags {
     let numbered = writes.iter().enumerate().skip(part.number).step_by(part.of);
-    each_of(numbered, part.of, |at, write| async move {
+    each_of(numbered, Pace::of(part.of, part.quickest), |at, write| async move {
         let etag = put_live(aws, output, bucket, write).await.map_err(|error| (at, error))?;
         done(write);
         Ok((at, etag))
@@ -284,14 +290,15 @@ mod tests {
     #[test]
     fn the_longer_an_answer_takes_the_more_requests_are_under_way() {
         let round = |pace: &Pace, quickest: u64| {
-            (1..pace.granted.get()).for_each(|_| pace.answered(Duration::from_millis(90)));
+            (1..pace.granted.get() * ROUND).for_each(|_| pace.answered(Duration::from_millis(90)));
             pace.answered(Duration::from_millis(quickest));
             (pace.granted.get(), pace.gate.available_permits())
         };
-        let near = Pace::of(2);
+        let near = Pace::of(2, Duration::ZERO);
         assert_eq!(round(&near, 90), (6, 6), "these are new connections");
         assert_eq!((round(&near, 1), round(&near, 2)), ((6, 6), (6, 6)));
-        let far = Pace::of(2);
+        assert_eq!(Pace::of(2, Duration::from_millis(10)).granted.get(), 32, "that was seen before");
+        let far = Pace::of(2, Duration::ZERO);
         round(&far, 90);
         assert_eq!(round(&far, 15), (48, 48));
         assert_eq!(round(&far, 10), (48, 48));
