@@ -111,8 +111,8 @@ async fn the_last_lines_say_what_is_live_why_it_failed_and_what_next() {
     assert!(last.len() <= 15, "{failed}");
     assert!(failed.contains("line 39 of a long story"), "{failed}");
     assert_snapshot!(shop.redacted(&last.join("\n")), @r"
-    live        main  its migration failed: the schema may have changed in part; before: migrated with 28d9962b9d2a
-    live        api   ci-last:2 (28d9962b9d2a), still
+    live        main  its migration failed: the schema may have changed in part; before: migrated with 47d893fcf80a
+    live        api   ci-last:2 (47d893fcf80a), still
     live        web   release [release], still
     error: migration `main` failed
        the function `ci-last` answered ProgrammingError: line 1 of a long story
@@ -131,7 +131,7 @@ async fn the_last_lines_say_what_is_live_why_it_failed_and_what_next() {
     let stage = shop.run(&["stage", "migrations"]).expect(0).stderr;
     let last: Vec<&str> = stage.lines().filter(|line| ["live ", "took ", "next "].iter().any(|word| line.starts_with(word))).collect();
     assert_snapshot!(shop.redacted(&last.join("\n")), @r"
-    live        main  it succeeded; before: migrated with 28d9962b9d2a
+    live        main  it succeeded; before: migrated with 47d893fcf80a
     took        [time]
     next        `windlass stage services --release [release]` goes on
     ");

@@ -39,14 +39,14 @@ async fn the_stages_come_in_their_order_and_a_second_release_writes_nothing() {
     assets      web upload: 2 new, 0 unchanged ([time])
     images      api image: unchanged, ctx-[context] is in the registry ([time])
     images      nothing to do
-    migrations  main update code: release-order runs 28d9962b9d2a ([time])
+    migrations  main update code: release-order runs 47d893fcf80a ([time])
     migrations  main migrate: applied items.0001_initial ([time])
-    services    api roll: release-order:2 serves 28d9962b9d2a ([time])
+    services    api roll: release-order:2 serves 47d893fcf80a ([time])
     publish     web publish: 2 files ([time])
     publish     [distribution] invalidate: / /about/ /about/index.html /index.html (invalidation [id]) ([time])
     publish     web check: https://[domain]/ and 1 files that it names ([time])
     live        main  applied items.0001_initial; before: no recorded migration
-    live        api   release-order:2 (28d9962b9d2a); before: release-order:1 (afeff058809d)
+    live        api   release-order:2 (47d893fcf80a); before: release-order:1 (afeff058809d)
     live        web   release [release] (4 files, 177 B); before: no recorded release
     took        [time]
     next        `windlass rollback` goes back to what was live before
@@ -79,8 +79,8 @@ async fn the_stages_come_in_their_order_and_a_second_release_writes_nothing() {
     assert_snapshot!(shop.redacted(&status.stdout), @r"
     shop: account 000000000000 in us-east-1
       site       web   4 files in `release-order-web`, release [release]
-      migration  main  migrated with 28d9962b9d2a, release [release]
-      service    api   release-order:2 runs 28d9962b9d2a, 1 of 1 tasks, COMPLETED, release [release]
+      migration  main  migrated with 47d893fcf80a, release [release]
+      service    api   release-order:2 runs 47d893fcf80a, 1 of 1 tasks, COMPLETED, release [release]
     ");
 }
 
@@ -103,11 +103,11 @@ async fn a_plan_of_everything_writes_nothing_and_is_the_same_each_time() {
     images: nothing to do
 
     migrations:
-      main: update and invoke release-plan with 28d9962b9d2a, at most 300 s
+      main: update and invoke release-plan with 47d893fcf80a, at most 300 s
         pending: unknown (no earlier release has told what is applied)
 
     services:
-      api: roll release-plan/release-plan from release-plan:1 to 28d9962b9d2a
+      api: roll release-plan/release-plan from release-plan:1 to 47d893fcf80a
         ~ web.image: [registry]/release-plan/api@sha256:[digest] → [registry]/release-plan/api@sha256:[digest]
 
     publish:
