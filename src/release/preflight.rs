@@ -126,12 +126,12 @@ pub(super) async fn look_at_sites(
     let buckets = try_join_all(scope.sites.iter().map(|name| site::observe::bucket(aws, config.sites[name].bucket.as_str())));
     let (state, buckets) = try_join(state, buckets).await?;
     if let Some((bucket, state)) = state {
-        let refusal = site::plan::state_refusal(bucket.as_str(), &state);
+        let refusal = site::bucket::state_refusal(bucket.as_str(), &state);
         found.findings.push(Finding { what: format!("state: bucket `{bucket}`"), refusal });
     }
     for (name, bucket) in scope.sites.iter().zip(buckets) {
         let site = &config.sites[name];
-        let refusal = site::plan::refusal(name, site, &bucket);
+        let refusal = site::bucket::refusal(name, site.bucket.as_str(), site.allow_public, &bucket);
         found.findings.push(Finding { what: format!("site `{name}`: bucket `{}`", site.bucket), refusal });
         let Some(id) = site.distribution.as_ref().filter(|_| stages.contains(&Stage::Publish)) else { continue };
         let distribution = cdn::observe::distribution(aws, id).await?;

@@ -31,7 +31,7 @@ pub(super) async fn status(request: &Request, events: &Events) -> Result<Status,
         };
         let bucket = &config.sites[name].bucket;
         let found = site::observe::bucket(aws, bucket.as_str()).await?;
-        let there = matches!(found, site::plan::BucketFound::Present(_));
+        let there = matches!(found, site::bucket::BucketFound::Present(_));
         let drift = match &record {
             _ if !there => Some(format!("the bucket `{bucket}` is not there")),
             Some(record) => site_drift(aws, name, &config.sites[name], &record.manifest).await?,

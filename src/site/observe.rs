@@ -9,7 +9,8 @@ use crate::config::Site;
 use crate::journal::{Journal, Published};
 use crate::model::{Exit, Failure, ObjectKey, UnitName};
 
-use super::plan::{BucketFound, Known, LiveFile, Manifest, Observed, Openness};
+use super::bucket::{BucketFound, Openness};
+use super::plan::{Known, LiveFile, Manifest, Observed};
 use super::scan::Output;
 
 /// How many objects are asked about at a time.
