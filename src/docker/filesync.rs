@@ -1,13 +1,15 @@
 //! The build context, as `BuildKit` asks for it: a list of what there is, then the files that it does not have yet.
 //!
-//! <https://github.com/tonistiigi/fsutil>, `receive.go` and `types/wire.proto`
+//! <https://github.com/tonistiigi/fsutil>, `send.go`, `receive.go` and `types/wire.proto`
 
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::Read as _;
-use std::path::PathBuf;
-use std::sync::Arc;
+use std::io::{self, Read as _};
+use std::panic::resume_unwind;
+use std::path::{Path, PathBuf};
 use std::sync::mpsc as blocking;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread;
 
 use hyper::Request;
 use hyper::body::Incoming;
@@ -21,6 +23,9 @@ use super::grpc::{Answer, INTERNAL, Messages, Part, Status, framed, streamed, un
 
 /// The bytes of a file go in pieces of this size.
 const PIECE: usize = 32 * 1024;
+/// So many files are on their way at a time, as `send.go` has it: the engine hashes and writes each by itself, and what it takes in waits
+/// for a file whose last piece it has not written yet.
+const AT_ONCE: usize = 4;
 /// Go's `os.ModeDir` and `os.ModeSymlink`.
 const DIRECTORY: u32 = 1 << 31;
 const SYMLINK: u32 = 1 << 27;
@@ -97,18 +102,7 @@ pub(super) fn answer(files: &Files, request: Request<Incoming>) -> Answer {
     let (to, parts) = mpsc::channel(64);
     let (wanted, wants) = blocking::channel();
     let (root, unread) = (files.root.clone(), files.unread.clone());
-    tokio::task::spawn_blocking(move || {
-        let end = match send(&root, &list, &wants, &to) {
-            Ok(()) => Status::ok(),
-            Err(Some((path, source))) => {
-                let status = Status(INTERNAL, "the build context could not be read".to_owned());
-                unread.put(DockerError::Read { path, source });
-                status
-            }
-            Err(None) => return,
-        };
-        drop(to.blocking_send(Part::End(end)));
-    });
+    tokio::task::spawn_blocking(move || send(&root, &list, wants, &to, &unread));
     tokio::spawn(async move {
         let mut messages = Messages::of(request);
         while let Some(packet) = messages.next::<Packet>().await {
@@ -121,35 +115,65 @@ pub(super) fn answer(files: &Files, request: Request<Incoming>) -> Answer {
     streamed(parts)
 }
 
-/// Lists everything, then sends what is asked for until there is nothing more. `Err(None)` when nobody listens any more.
-fn send(
-    root: &std::path::Path,
-    list: &[Stat],
-    wants: &blocking::Receiver<Option<Packet>>,
-    to: &mpsc::Sender<Part>,
-) -> Result<(), Option<(PathBuf, std::io::Error)>> {
-    let say = |packet: &Packet| to.blocking_send(Part::Message(framed(packet))).map_err(|_| None);
-    for stat in list {
-        say(&Packet { r#type: STAT, stat: Some(stat.clone()), ..Packet::default() })?;
+/// Lists everything, then sends what is asked for until there is nothing more, or nobody listens any more.
+fn send(root: &Path, list: &[Stat], wants: blocking::Receiver<Option<Packet>>, to: &mpsc::Sender<Part>, unread: &Unread) {
+    let end = Packet { r#type: STAT, ..Packet::default() };
+    let entries = list.iter().map(|stat| Packet { stat: Some(stat.clone()), ..end.clone() });
+    if !entries.chain([end.clone()]).all(|packet| say(to, &packet)) {
+        return;
     }
-    say(&Packet { r#type: STAT, ..Packet::default() })?;
+    let wants = Mutex::new(wants);
+    let is_over = thread::scope(|scope| {
+        let workers: Vec<_> = (0..AT_ONCE).map(|_| scope.spawn(|| send_files(root, list, &wants, to, unread))).collect();
+        let ends: Vec<bool> = workers.into_iter().map(|worker| worker.join().unwrap_or_else(|panic| resume_unwind(panic))).collect();
+        ends.contains(&true)
+    });
+    if is_over && say(to, &Packet { r#type: FIN, ..Packet::default() }) {
+        drop(to.blocking_send(Part::End(Status::ok())));
+    }
+}
+
+/// Sends one file after the other, and says whether the engine said that it was the last. A file that cannot be read ends the answer.
+fn send_files(
+    root: &Path,
+    list: &[Stat],
+    wants: &Mutex<blocking::Receiver<Option<Packet>>>,
+    to: &mpsc::Sender<Part>,
+    unread: &Unread,
+) -> bool {
     let mut buffer = vec![0; PIECE];
-    while let Some(packet) = wants.recv().map_err(|_| None)? {
+    loop {
+        // One waits for the next request, the others for that one.
+        let want = wants.lock().unwrap_or_else(PoisonError::into_inner).recv();
+        let packet = match want {
+            Ok(Some(packet)) => packet,
+            Ok(None) => return true,
+            Err(_) => return false,
+        };
         let Some(stat) = list.get(packet.id as usize).filter(|_| packet.r#type == REQUEST) else { continue };
         let path = root.join(&stat.path);
-        let unreadable = |source| Some((path.clone(), source));
-        let file = File::open(&path).map_err(unreadable)?;
-        let mut file = Exactly { file, left: u64::try_from(stat.size).unwrap_or_default() };
-        loop {
-            let read = file.read(&mut buffer).map_err(unreadable)?;
-            // The last piece is an empty one.
-            say(&Packet { r#type: DATA, id: packet.id, data: buffer[..read].to_vec(), stat: None })?;
-            if read == 0 {
-                break;
-            }
+        if let Err(source) = send_file(&path, stat, packet.id, &mut buffer, to) {
+            unread.put(DockerError::Read { path, source });
+            drop(to.blocking_send(Part::End(Status(INTERNAL, "the build context could not be read".to_owned()))));
+            return false;
         }
     }
-    say(&Packet { r#type: FIN, ..Packet::default() })
+}
+
+fn send_file(path: &Path, stat: &Stat, id: u32, buffer: &mut [u8], to: &mpsc::Sender<Part>) -> io::Result<()> {
+    let mut file = Exactly { file: File::open(path)?, left: u64::try_from(stat.size).unwrap_or_default() };
+    loop {
+        let read = file.read(buffer)?;
+        // The last piece is an empty one.
+        if !say(to, &Packet { r#type: DATA, id, data: buffer[..read].to_vec(), stat: None }) || read == 0 {
+            return Ok(());
+        }
+    }
+}
+
+/// Is anybody listening?
+fn say(to: &mpsc::Sender<Part>, packet: &Packet) -> bool {
+    to.blocking_send(Part::Message(framed(packet))).is_ok()
 }
 
 #[derive(Clone, PartialEq, Message)]

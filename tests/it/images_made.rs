@@ -14,7 +14,7 @@ const MACHINE: &str = "unix:///var/run/docker.sock";
 fn two_stages() -> String {
     let run = std::process::id();
     let stage =
-        |name: &str| format!("FROM local/python:3.11-bookworm AS {name}\nRUN echo working-{name} {run} && sleep 2 && touch /{name}\n");
+        |name: &str| format!("FROM local/python:3.11-bookworm AS {name}\nRUN echo working-{name} {run} && sleep 4 && touch /{name}\n");
     format!("{}{}FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /\nCOPY app.py /\n", stage("one"), stage("two"))
 }
 
