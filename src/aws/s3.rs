@@ -196,6 +196,8 @@ impl Aws {
         let request = self.0.s3.put_object().bucket(bucket).key(key).body(body);
         let request = request
             .checksum_sha256(to_checksum(sha256))
+            // Without its name some servers do not keep the checksum.
+            .checksum_algorithm(ChecksumAlgorithm::Sha256)
             .content_type(&*headers.content_type)
             .cache_control(&*headers.cache_control)
             .set_content_encoding(headers.content_encoding.as_deref().map(str::to_owned))

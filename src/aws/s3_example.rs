@@ -26,7 +26,7 @@ const DATE: &[BorrowedFormatItem<'static>] = format_description!("[year][month][
 const RENEWAL: Duration = Duration::from_mins(1);
 
 /// What is the same in each request.
-const SAME: [&str; 4] = ["user-agent", "x-amz-security-token", "x-amz-user-agent", "x-amzn-trace-id"];
+const SAME: [&str; 5] = ["user-agent", "x-amz-sdk-checksum-algorithm", "x-amz-security-token", "x-amz-user-agent", "x-amzn-trace-id"];
 /// What each request has of its own.
 const OWN: [&str; 12] = [
     "amz-sdk-invocation-id",
