@@ -29,7 +29,7 @@ pub(super) fn find(source: &Path, set: &FileSet, outside: Option<&Path>, say: &d
         say(format!("Skipping invalid base directory {base}"));
         return Err(format!("no matching base directory paths found for {base}"));
     }
-    let excluded: Vec<GlobSet> = set.exclude_paths.iter().map(|pattern| matcher(trimmed(pattern))).collect();
+    let excluded: Vec<GlobSet> = set.exclude_paths.iter().flat_map(|pattern| excluding(trimmed(pattern))).collect();
     let mut found = Found::new();
     for directory in &bases {
         let shown = directory.strip_prefix(source).unwrap_or(directory).display().to_string();
@@ -55,6 +55,14 @@ pub(super) fn find(source: &Path, set: &FileSet, outside: Option<&Path>, say: &d
         say(format!("Found {} file(s)", found.len()));
     }
     Ok(found)
+}
+
+/// What a pattern of `exclude-paths` leaves out. By the reference `**/NAME/**/*` is for a file of that name, too.
+///
+/// <https://docs.aws.amazon.com/codebuild/latest/userguide/build-spec-ref.html#build-spec.artifacts.exclude-paths>
+fn excluding(pattern: &str) -> Vec<GlobSet> {
+    let itself = pattern.strip_suffix("/**/*").filter(|path| !is_pattern(path.rsplit('/').next().unwrap_or(path)));
+    itself.into_iter().chain([pattern]).map(matcher).collect()
 }
 
 /// A path without `./` before it and `/` behind it.
@@ -180,6 +188,9 @@ mod tests {
         assert_eq!(found(root.path(), &all), ["a.txt", "b/x/y.txt"]);
         all.discard_paths = true;
         assert_eq!(found(root.path(), &all), ["a.txt", "y.txt"]);
+        all = set("b", &["**/*"]);
+        all.exclude_paths = vec!["**/y.txt/**/*".into()];
+        assert_eq!(found(root.path(), &all), [".env"], "as the reference has it");
     }
 
     #[test]

@@ -55,8 +55,12 @@ fn tasks(list: &Entry, reading: &mut Reading) -> Vec<Task> {
         return Vec::new();
     };
     let mut tasks: Vec<(Task, Place)> = Vec::new();
-    for item in items {
-        let task = task(item, &list.key, reading);
+    for (index, item) in items.iter().enumerate() {
+        let mut task = task(item, &list.key, reading);
+        // Builds of a list need no name, as nothing refers to them.
+        if task.identifier.is_empty() && list.key == "build-list" {
+            task.identifier = format!("build_{}", index + 1);
+        }
         if tasks.iter().any(|(known, _)| known.identifier == task.identifier && !task.identifier.is_empty()) {
             let problem = Problem::new(item.place, format!("there are two builds `{}`", task.identifier));
             reading.refuse(problem.cure("give every build an identifier of its own"));
@@ -112,6 +116,9 @@ fn task(node: &Node, list: &str, reading: &mut Reading) -> Task {
     }
     let valid = |c: char| c.is_ascii_alphanumeric() || c == '_';
     if task.identifier.is_empty() {
+        if list == "build-list" {
+            return task;
+        }
         reading.refuse(Problem::new(node.place, format!("a build of `{list}` has no `identifier`")).cure("add `identifier: name`"));
     } else if task.identifier.len() > 128 || !task.identifier.chars().all(valid) {
         let problem = Problem::new(node.place, format!("the identifier `{}` holds more than letters, digits and `_`", task.identifier));

@@ -138,10 +138,13 @@ fn a_batch_is_checked() {
             0
         )
     );
+    let (spec, _) = accepted(&batch("  build-list:\n    - buildspec: x\n    - identifier: b\n"));
+    let super::super::spec::Builds::Tasks(tasks) = spec.batch.unwrap().builds else { panic!() };
+    assert_eq!((tasks[0].identifier.as_str(), tasks[1].identifier.as_str()), ("build_1", "b"), "a list's builds need no identifier");
     for (text, count) in [
         ("  fast-fail: yes\n", 1),
         ("  build-list: []\n  build-fanout: {parallelism: 2}\n", 1),
-        ("  build-list:\n    - buildspec: x\n", 1),
+        ("  build-graph:\n    - buildspec: x\n", 1),
         ("  build-list:\n    - identifier: a\n    - identifier: a\n", 1),
         ("  build-graph:\n    - identifier: a\n      depend-on: [b]\n    - identifier: c\n      depend-on: [a]\n", 1),
         ("  build-graph:\n    - identifier: a\n      depend-on: [b]\n    - identifier: b\n      depend-on: [a]\n", 1),

@@ -162,10 +162,14 @@ impl Shell {
         let directory = if carries { self.directory()? } else { self.source.as_os_str().as_bytes().to_vec() };
         let (variables, directory_file) =
             (quoted(self.path("env.sh").as_os_str().as_bytes()), quoted(self.path("dir.txt").as_os_str().as_bytes()));
-        let mut script = [b"cd ".as_slice(), &quoted(&directory), b"\nset -a\n. ", &variables, b"\n", text.as_bytes()].concat();
+        // Where a user is not let into the directory, those that come after start there all the same.
+        let [lost, found]: [&[u8]; 2] =
+            if terms.user.is_some() { [b" || windlass_elsewhere=1", b"[ -n \"${windlass_elsewhere-}\" ] || "] } else { [b"", b""] };
+        let mut script = [b"cd ".as_slice(), &quoted(&directory), lost, b"\nset -a\n. ", &variables, b"\n", text.as_bytes()].concat();
         script.extend(b"\nCODEBUILD_LAST_EXIT=$?\n");
         if carries {
-            script.extend([b"export -p >| ".as_slice(), &variables, b"\ncommand pwd >| ", &directory_file, b"\n"].concat());
+            let saved = [b"export -p >| ".as_slice(), &variables, b"\n", found, b"command pwd >| ", &directory_file, b"\n"];
+            script.extend(saved.concat());
         }
         script.extend(b"exit $CODEBUILD_LAST_EXIT\n");
         self.script(&script, terms, stop, on_line).await
