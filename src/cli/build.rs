@@ -235,7 +235,9 @@ fn cache(place: &str) -> CacheStore {
 fn written(verb: &Build, result: &BuildResult) -> Result<(), Failure> {
     let write = |path: &Path, text: String| {
         let failed = |error| {
-            Failure::new(Exit::Bug, format!("writing `{}` failed", path.display())).because(error).hint("name a file that can be written")
+            Failure::new(Exit::Config, format!("writing `{}` failed", path.display()))
+                .because(error)
+                .hint("name a file that can be written")
         };
         if let Some(parent) = path.parent().filter(|parent| !parent.as_os_str().is_empty()) {
             std::fs::create_dir_all(parent).map_err(failed)?;

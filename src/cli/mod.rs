@@ -172,7 +172,7 @@ fn print(text: &str) -> Result<(), Failure> {
     let mut out = std::io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
-            Err(Failure::new(Exit::Bug, "writing to stdout failed").because(error))
+            Err(Failure::new(Exit::Bug, "writing to stdout failed").because(error).hint("make room where stdout goes to, and run again"))
         }
         _ => Ok(()),
     }

@@ -35,7 +35,10 @@ pub(super) async fn run(common: &Common, verb: &Rollback) -> Result<ExitCode, Fa
 /// Ids of releases begin with a date, which names of units do not.
 fn parse(words: &[String]) -> Result<(Option<ReleaseId>, Vec<UnitName>), Failure> {
     let is_id = |word: &&String| word.len() > 9 && word.as_bytes()[8] == b'T' && word.bytes().take(8).all(|byte| byte.is_ascii_digit());
-    let wrong = |invalid: Invalid| Failure::new(Exit::Config, "the command line names neither a release nor a unit").because(invalid);
+    let wrong = |invalid: Invalid| {
+        let failure = Failure::new(Exit::Config, "the command line names neither a release nor a unit").because(invalid);
+        failure.hint("`windlass history` prints the releases, `windlass status` the units")
+    };
     let to = words.first().filter(is_id).map(|word| word.parse()).transpose().map_err(wrong)?;
     let units = words.iter().skip(usize::from(to.is_some())).map(|word| word.parse()).collect::<Result<_, _>>().map_err(wrong)?;
     Ok((to, units))

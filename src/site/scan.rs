@@ -119,6 +119,10 @@ fn unreadable_entry(site: &UnitName, directory: &Path, error: &walkdir::Error) -
             let failure = unreadable(site, path).because(format!("it is a link to `{}`, which is not there", target.display()));
             failure.hint("nothing was uploaded; remove the link, or let the build write what it leads to")
         }
+        Ok(target) => {
+            let failure = unreadable(site, path).because(format!("it is a link to `{}`: {cause}", target.display()));
+            failure.hint("nothing was uploaded; remove the link, or keep it out of the build output")
+        }
         _ => unreadable(site, path).because(cause),
     }
 }
@@ -298,6 +302,10 @@ mod tests {
         symlink("gone", root.path().join("old.html")).unwrap();
         let failure = scan(&web, root.path(), ".", PAGE, |_, _| {}).unwrap_err();
         assert!(failure.causes()[0].contains("a link to `gone`, which is not there"), "{:?}", failure.causes());
+        std::fs::remove_file(root.path().join("old.html")).unwrap();
+        symlink(".", root.path().join("loop")).unwrap();
+        let failure = scan(&web, root.path(), ".", PAGE, |_, _| {}).unwrap_err();
+        assert!(failure.causes()[0].starts_with("it is a link to `.`: ") && failure.hint_text().is_some(), "{:?}", failure.causes());
     }
 
     #[test]
