@@ -108,42 +108,11 @@ impl Reading {
     }
 }
 
-/// Puts in what merge keys (`<<: *anchor`) stand for: keys that are written out win, earlier sources before later ones.
-///
-/// <https://yaml.org/type/merge.html>
+/// Puts in what merge keys (`<<: *anchor`) stand for.
 pub(super) fn merged(node: Node, reading: &mut Reading) -> Node {
-    let Node { place, value } = node;
-    let value = match value {
-        Value::Sequence(items) => Value::Sequence(items.into_iter().map(|item| merged(item, reading)).collect()),
-        Value::Mapping(entries) => Value::Mapping(merge(entries, reading)),
-        other => other,
-    };
-    Node { place, value }
-}
-
-fn merge(entries: Vec<Entry>, reading: &mut Reading) -> Vec<Entry> {
-    let (merges, mut own): (Vec<Entry>, Vec<Entry>) = entries.into_iter().partition(|entry| entry.key == "<<");
-    for entry in &mut own {
-        let value = std::mem::replace(&mut entry.value, Node { place: entry.place, value: Value::Null });
-        entry.value = merged(value, reading);
-    }
-    for source in merges {
-        let at = source.place;
-        let sources = match merged(source.value, reading).value {
-            Value::Mapping(entries) => vec![entries],
-            Value::Sequence(items) => items.into_iter().map(|item| item.entries().to_vec()).collect(),
-            _ => {
-                reading.refuse(Problem::new(at, "`<<` needs to be followed by a mapping").cure("name an anchor: `<<: *name`"));
-                Vec::new()
-            }
-        };
-        for entry in sources.into_iter().flatten() {
-            if !own.iter().any(|known| known.key == entry.key) {
-                own.push(entry);
-            }
-        }
-    }
-    own
+    crate::model::merge_keys::merged(node, &mut |place| {
+        reading.refuse(Problem::new(place, "`<<` needs to be followed by a mapping").cure("name an anchor: `<<: *name`"));
+    })
 }
 
 /// The place of a key's value, or of the key where there is none.

@@ -2,6 +2,7 @@
 
 use std::path::PathBuf;
 
+use clap::builder::{OsStringValueParser, TypedValueParser as _};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::config::Duration;
@@ -24,8 +25,9 @@ pub(super) struct Arguments {
 #[expect(clippy::struct_excessive_bools, reason = "flags of a command line, each by its own name")]
 #[derive(Debug, Args)]
 pub(super) struct Common {
+    // An empty variable of a pipeline is as good as none.
     /// The configuration [default: windlass.yml]
-    #[arg(long, global = true, value_name = "FILE", env = "WINDLASS_CONFIG")]
+    #[arg(long, global = true, value_name = "FILE", env = "WINDLASS_CONFIG", value_parser = OsStringValueParser::new().map(PathBuf::from))]
     pub(super) config: Option<PathBuf>,
     /// Which of its environments
     #[arg(long, global = true, value_name = "NAME", env = "WINDLASS_ENV")]

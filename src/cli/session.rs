@@ -51,8 +51,9 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
 
 /// The configuration as the command line gives it, of another environment if one is named.
 pub(super) fn given(common: &Common, environment: Option<&str>) -> Given {
-    let environment = environment.map(str::to_owned).or_else(|| common.env.clone());
-    Given { file: common.config.clone(), environment, variables: variables(), registry: None }
+    let environment = environment.map(str::to_owned).or_else(|| common.env.clone().filter(|name| !name.is_empty()));
+    let file = common.config.clone().filter(|path| !path.as_os_str().is_empty());
+    Given { file, environment, variables: variables(), registry: None }
 }
 
 /// The same as `request`, of another environment, which is only read.

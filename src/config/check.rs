@@ -6,19 +6,25 @@ use crate::model::yaml::{Node, Place};
 use crate::model::{Mask, UnitName, sensitive};
 
 use super::read::Problem;
-use super::{Config, Image, SiteSource};
+use super::{Config, Image, Service, Site, SiteSource};
 
-/// Refuses a configuration that contradicts itself or names what is not there.
-pub(super) fn references(config: &Config, file: &Node) -> Result<(), Problem> {
-    names_are_unique(config, file)?;
-    sites(config, file)?;
-    services(config, file)?;
-    super::check_migration::migrations(config, file)?;
+/// Finds where a configuration contradicts itself or names what is not there.
+pub(super) fn references(config: &Config, file: &Node, problems: &mut Vec<Problem>) {
+    names_are_unique(config, file, problems);
+    for (name, site) in &config.sites {
+        problems.extend(self::site(config, file, name, site).err());
+    }
+    problems.extend(same_keys_twice(config, file).err());
+    for (name, service) in &config.services {
+        problems.extend(self::service(config, file, name, service).err());
+    }
+    for (name, migration) in &config.migrations {
+        problems.extend(super::check_migration::migration(config, file, name, migration).err());
+    }
     if config.sites.is_empty() && config.services.is_empty() && config.migrations.is_empty() {
         let problem = Problem::new(file.place, "the configuration names nothing to release");
-        return Err(problem.hint("add `sites`, `services` or `migrations`; `windlass schema` prints what they hold"));
+        problems.push(problem.hint("add `sites`, `services` or `migrations`; `windlass schema` prints what they hold"));
     }
-    Ok(())
 }
 
 /// The place of `path`'s last key that is in the file.
@@ -34,7 +40,7 @@ pub(super) fn place(file: &Node, path: &[&str]) -> Place {
 }
 
 /// Units are selected by name alone (`windlass release web api`).
-fn names_are_unique(config: &Config, file: &Node) -> Result<(), Problem> {
+fn names_are_unique(config: &Config, file: &Node, problems: &mut Vec<Problem>) {
     let mut seen: BTreeMap<&UnitName, &str> = BTreeMap::new();
     let all = (config.sites.keys().map(|name| ("sites", name)))
         .chain(config.services.keys().map(|name| ("services", name)))
@@ -43,51 +49,46 @@ fn names_are_unique(config: &Config, file: &Node) -> Result<(), Problem> {
         if let Some(first) = seen.insert(name, section) {
             let message = format!("`{name}` stands under `{first}` and under `{section}`");
             let problem = Problem::new(place(file, &[section, name.as_str()]), message);
-            return Err(problem.hint("give each unit a name of its own: units are selected by it"));
+            problems.push(problem.hint("give each unit a name of its own: units are selected by it"));
         }
     }
-    Ok(())
 }
 
-fn sites(config: &Config, file: &Node) -> Result<(), Problem> {
-    for (name, site) in &config.sites {
-        let at = |key| place(file, &["sites", name.as_str(), key]);
-        match site.source() {
-            None => {
-                let problem =
-                    Problem::new(at(""), format!("site `{name}` needs one of `build`, `buildspec`, `prebuilt: true` and `from_image`"));
-                return Err(problem.hint("name exactly one way in which its files come to be"));
-            }
-            Some(SiteSource::FromImage(from)) if !config.services.contains_key(&from.service) => {
-                return Err(unknown(at("from_image"), "service", &from.service, config.services.keys()));
-            }
-            Some(SiteSource::FromImage(from)) if !from.path.starts_with('/') || from.path.split('/').any(|part| part == "..") => {
-                let problem = Problem::new(at("from_image"), format!("`{}` is no directory of an image", from.path));
-                return Err(problem.hint("write the full path of it, without `..`: `/app/static`"));
-            }
-            Some(SiteSource::Build(_) | SiteSource::Buildspec(_) | SiteSource::Prebuilt | SiteSource::FromImage(_)) => {}
+fn site(config: &Config, file: &Node, name: &UnitName, site: &Site) -> Result<(), Problem> {
+    let at = |key| place(file, &["sites", name.as_str(), key]);
+    match site.source() {
+        None => {
+            let problem =
+                Problem::new(at(""), format!("site `{name}` needs one of `build`, `buildspec`, `prebuilt: true` and `from_image`"));
+            return Err(problem.hint("name exactly one way in which its files come to be"));
         }
-        if site.prefix.starts_with('/') || site.prefix.ends_with('/') {
-            return Err(
-                Problem::new(at("prefix"), "a prefix has no `/` at its ends").hint("write `docs` for keys such as `docs/index.html`")
-            );
+        Some(SiteSource::FromImage(from)) if !config.services.contains_key(&from.service) => {
+            return Err(unknown(at("from_image"), "service", &from.service, config.services.keys()));
         }
-        for (key, value) in [("distribution", &site.distribution), ("url", &site.url)] {
-            if value.as_deref() == Some("") {
-                return Err(Problem::new(at(key), format!("`{key}` is empty")).hint("fill it in, or leave the key out"));
-            }
+        Some(SiteSource::FromImage(from)) if !from.path.starts_with('/') || from.path.split('/').any(|part| part == "..") => {
+            let problem = Problem::new(at("from_image"), format!("`{}` is no directory of an image", from.path));
+            return Err(problem.hint("write the full path of it, without `..`: `/app/static`"));
         }
-        if let super::State::S3 { bucket, .. } = &config.state
-            && *bucket == site.bucket
-        {
-            let problem = Problem::new(
-                place(file, &["state"]),
-                format!("the state lies in the bucket of site `{name}`, which is public through its distribution"),
-            );
-            return Err(problem.hint("name another private bucket for `state`"));
+        Some(SiteSource::Build(_) | SiteSource::Buildspec(_) | SiteSource::Prebuilt | SiteSource::FromImage(_)) => {}
+    }
+    if site.prefix.starts_with('/') || site.prefix.ends_with('/') {
+        return Err(Problem::new(at("prefix"), "a prefix has no `/` at its ends").hint("write `docs` for keys such as `docs/index.html`"));
+    }
+    for (key, value) in [("distribution", &site.distribution), ("url", &site.url)] {
+        if value.as_deref() == Some("") {
+            return Err(Problem::new(at(key), format!("`{key}` is empty")).hint("fill it in, or leave the key out"));
         }
     }
-    same_keys_twice(config, file)
+    if let super::State::S3 { bucket, .. } = &config.state
+        && *bucket == site.bucket
+    {
+        let problem = Problem::new(
+            place(file, &["state"]),
+            format!("the state lies in the bucket of site `{name}`, which is public through its distribution"),
+        );
+        return Err(problem.hint("name another private bucket for `state`"));
+    }
+    Ok(())
 }
 
 /// Two sites that may write the same keys would undo each other's releases: a folder of one is the other.
@@ -118,32 +119,28 @@ fn overlap(a: &str, b: &str) -> bool {
     above(a, b) || above(b, a)
 }
 
-fn services(config: &Config, file: &Node) -> Result<(), Problem> {
-    for (name, service) in &config.services {
-        let at = |key| place(file, &["services", name.as_str(), key]);
-        if let Some(name) = service.env.keys().find(|name| sensitive(name)) {
-            let problem = Problem::new(at("env"), format!("the variable `{name}` looks secret, and would stand in plans and revisions"));
-            return Err(problem.hint("put it under `secrets` in the task definition, from Secrets Manager or Parameter Store"));
-        }
-        if let Some(after) = service.after.iter().find(|after| !config.services.contains_key(after)) {
-            return Err(unknown(at("after"), "service", after, config.services.keys()));
-        }
-        if waits_for_itself(config, name) {
-            return Err(Problem::new(at("after"), format!("service `{name}` waits for itself")).hint("break the circle in `after`"));
-        }
-        if let Some(health) = &service.health
-            && !(health.starts_with('/') || health.starts_with("http://") || health.starts_with("https://"))
-        {
-            return Err(
-                Problem::new(at("health"), format!("`{health}` is neither a path nor a URL")).hint("write `/healthz` or `https://…`")
-            );
-        }
+fn service(config: &Config, file: &Node, name: &UnitName, service: &Service) -> Result<(), Problem> {
+    let at = |key| place(file, &["services", name.as_str(), key]);
+    if let Some(name) = service.env.keys().find(|name| sensitive(name)) {
+        let problem = Problem::new(at("env"), format!("the variable `{name}` looks secret, and would stand in plans and revisions"));
+        return Err(problem.hint("put it under `secrets` in the task definition, from Secrets Manager or Parameter Store"));
+    }
+    if let Some(after) = service.after.iter().find(|after| !config.services.contains_key(after)) {
+        return Err(unknown(at("after"), "service", after, config.services.keys()));
+    }
+    if waits_for_itself(config, name) {
+        return Err(Problem::new(at("after"), format!("service `{name}` waits for itself")).hint("break the circle in `after`"));
+    }
+    if let Some(health) = &service.health
+        && !(health.starts_with('/') || health.starts_with("http://") || health.starts_with("https://"))
+    {
+        return Err(Problem::new(at("health"), format!("`{health}` is neither a path nor a URL")).hint("write `/healthz` or `https://…`"));
     }
     Ok(())
 }
 
 /// Build arguments stay readable in the image's history and in the plan: nothing secret may be among them, by its name or its value.
-pub(super) fn arguments(config: &Config, file: &Node, secrets: &Mask) -> Result<(), Problem> {
+pub(super) fn arguments(config: &Config, file: &Node, secrets: &Mask, problems: &mut Vec<Problem>) {
     for (name, service) in &config.services {
         let Image::Build(image) = &service.image else { continue };
         let secret = |(name, value): &(&String, &String)| (sensitive(name) && !value.is_empty()) || secrets.apply(value) != **value;
@@ -151,10 +148,10 @@ pub(super) fn arguments(config: &Config, file: &Node, secrets: &Mask) -> Result<
             let at = place(file, &["services", name.as_str(), "image", "args", argument]);
             let what =
                 format!("the build argument `{argument}` looks secret, and would stay readable in the image's history and in the plan");
-            return Err(Problem::new(at, what).hint("fetch it at run time from Secrets Manager, or rename the argument if it is no secret"));
+            let hint = "fetch it at run time from Secrets Manager, or rename the argument if it is no secret";
+            problems.push(Problem::new(at, what).hint(hint));
         }
     }
-    Ok(())
 }
 
 fn waits_for_itself(config: &Config, start: &UnitName) -> bool {

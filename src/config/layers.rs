@@ -9,52 +9,69 @@ use super::{Config, Environment, Given};
 /// Puts the chosen environment over the file and its variables in.
 ///
 /// The other environments are read too, so that a wrong key is found before the day it is needed.
-pub(super) fn select(mut file: Node, given: &Given) -> Result<(Node, Option<Environment>), Problem> {
+/// All problems are added to `problems`; `None` where nothing is left to be read.
+pub(super) fn select(mut file: Node, given: &Given, problems: &mut Vec<Problem>) -> Option<(Node, Option<Environment>)> {
     let environments = take(&mut file, "environments");
     if !matches!(file.value, Value::Mapping(_)) {
-        return Err(Problem::new(file.place, format!("the configuration needs to be a mapping, not {}", file.kind())));
+        problems.push(Problem::new(file.place, format!("the configuration needs to be a mapping, not {}", file.kind())));
+        return None;
     }
     let Some(environments) = environments else {
-        let none = "the configuration has no `environments`, so there is none to choose with --env";
         if given.environment.is_some() {
-            return Err(Problem::new(file.place, none).hint("leave --env out, or add `environments` to the file"));
+            let none = "the configuration has no `environments`, so there is none to choose with --env";
+            problems.push(Problem::new(file.place, none).hint("leave --env out, or add `environments` to the file"));
         }
-        return Ok((variables(file, given)?, None));
+        return Some((variables(file, given, problems), None));
     };
-    let names: Vec<&str> = environments.value.entries().iter().map(|entry| entry.key.as_str()).collect();
-    let chosen = match &given.environment {
-        Some(name) if names.contains(&name.as_str()) => name.clone(),
-        Some(name) => {
-            let near = read::nearest(name, &names).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
-            let message = format!("there is no environment `{name}`{near}");
-            return Err(Problem::new(environments.place, message).hint(format!("the file has: {}", names.join(", "))));
-        }
-        None if names.len() == 1 => names[0].to_owned(),
-        None => {
-            let problem = Problem::new(environments.place, "the configuration has several environments and none was chosen");
-            return Err(problem.hint(format!("choose one with --env: {}", names.join(", "))));
+    let chosen = match chosen(&environments, given) {
+        Ok(chosen) => chosen,
+        Err(problem) => {
+            problems.push(problem);
+            return None;
         }
     };
     let mut selected = None;
     for entry in environments.value.entries() {
-        let (own, overrides) = split(&entry.value)?;
+        let Some((own, overrides)) = split(&entry.value, problems) else { continue };
         let merged = merge(file.clone(), &overrides);
         if entry.key == chosen {
-            let own = variables(own, given)?;
-            let environment: Environment = read::from_node(&own)?;
-            if let Some(account) = &environment.account
-                && !(account.len() == 12 && account.bytes().all(|byte| byte.is_ascii_digit()))
-            {
+            let own = variables(own, given, problems);
+            let environment: Option<Environment> = read::every(&own, problems);
+            let account = environment.as_ref().and_then(|environment| environment.account.as_ref());
+            if let Some(account) = account.filter(|text| !(text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()))) {
                 let place = own.get("account").map_or(own.place, |node| node.place);
-                return Err(Problem::new(place, format!("account `{account}`: needs the 12 digits of an AWS account")));
+                problems.push(Problem::new(place, format!("account `{account}`: needs the 12 digits of an AWS account")));
             }
-            selected = Some((variables(merged, given)?, Some(Environment { name: chosen.clone(), ..environment })));
+            let environment = environment.map(|environment| Environment { name: chosen.clone(), ..environment });
+            selected = Some((variables(merged, given, problems), environment));
         } else {
-            read::unknown_key::<Config>(&merged)?;
-            read::unknown_key::<Environment>(&own)?;
+            read::unknown_keys::<Config>(&merged, problems);
+            read::unknown_keys::<Environment>(&own, problems);
         }
     }
-    selected.ok_or_else(|| Problem::new(environments.place, "there is no environment"))
+    selected
+}
+
+/// The environment that is meant.
+fn chosen(environments: &Entry, given: &Given) -> Result<String, Problem> {
+    let names: Vec<&str> = environments.value.entries().iter().map(|entry| entry.key.as_str()).collect();
+    match &given.environment {
+        _ if names.is_empty() => {
+            let problem = Problem::new(environments.place, "`environments` names none");
+            Err(problem.hint("add one (`staging: {account: \"111111111111\", region: us-east-1}`), or leave the key out"))
+        }
+        Some(name) if names.contains(&name.as_str()) => Ok(name.clone()),
+        Some(name) => {
+            let near = read::nearest(name, &names).map_or(String::new(), |near| format!("; did you mean `{near}`?"));
+            let message = format!("there is no environment `{name}`{near}");
+            Err(Problem::new(environments.place, message).hint(format!("the file has: {}", names.join(", "))))
+        }
+        None if names.len() == 1 => Ok(names[0].to_owned()),
+        None => {
+            let problem = Problem::new(environments.place, "the configuration has several environments and none was chosen");
+            Err(problem.hint(format!("choose one with --env: {}", names.join(", "))))
+        }
+    }
 }
 
 /// The names of the environments.
@@ -68,13 +85,14 @@ fn take(node: &mut Node, key: &str) -> Option<Entry> {
 }
 
 /// What an environment says of itself, and what it overrides.
-fn split(node: &Node) -> Result<(Node, Node), Problem> {
-    if !matches!(node.value, Value::Mapping(_)) {
-        return Err(Problem::new(node.place, format!("an environment needs to be a mapping, not {}", node.kind())));
+fn split(node: &Node, problems: &mut Vec<Problem>) -> Option<(Node, Node)> {
+    if !matches!(node.value, Value::Mapping(_) | Value::Null) {
+        problems.push(Problem::new(node.place, format!("an environment needs to be a mapping, not {}", node.kind())));
+        return None;
     }
     let (overrides, own) = node.entries().iter().cloned().partition(|entry: &Entry| OVERRIDING.contains(&entry.key.as_str()));
     let of = |entries| Node { place: node.place, value: Value::Mapping(entries) };
-    Ok((of(own), of(overrides)))
+    Some((of(own), of(overrides)))
 }
 
 /// `over` laid on `base`: mappings are merged key by key, anything else is replaced.
@@ -93,19 +111,25 @@ fn merge(base: Node, over: &Node) -> Node {
     }
 }
 
-/// Every `${VAR}` in a value replaced; `$${` is a literal `${`.
-fn variables(node: Node, given: &Given) -> Result<Node, Problem> {
+/// Every `${VAR}` in a value replaced; `$${` is a literal `${`. A text whose variable is not set stays as it is.
+fn variables(node: Node, given: &Given, problems: &mut Vec<Problem>) -> Node {
     let place = node.place;
     let value = match node.value {
-        Value::Scalar { text, plain } => Value::Scalar { text: expand(&text, place, given)?, plain },
-        Value::Sequence(items) => Value::Sequence(items.into_iter().map(|item| variables(item, given)).collect::<Result<_, _>>()?),
+        Value::Scalar { text, plain } => match expand(&text, place, given) {
+            Ok(text) => Value::Scalar { text, plain },
+            Err(problem) => {
+                problems.push(problem);
+                Value::Scalar { text, plain }
+            }
+        },
+        Value::Sequence(items) => Value::Sequence(items.into_iter().map(|item| variables(item, given, problems)).collect()),
         Value::Mapping(entries) => {
-            let expanded = entries.into_iter().map(|entry| Ok(Entry { value: variables(entry.value, given)?, ..entry }));
-            Value::Mapping(expanded.collect::<Result<_, Problem>>()?)
+            let expanded = entries.into_iter().map(|entry| Entry { value: variables(entry.value, given, problems), ..entry });
+            Value::Mapping(expanded.collect())
         }
         Value::Null => Value::Null,
     };
-    Ok(Node { place, value })
+    Node { place, value }
 }
 
 pub(super) fn expand(text: &str, place: Place, given: &Given) -> Result<String, Problem> {
@@ -123,6 +147,10 @@ pub(super) fn expand(text: &str, place: Place, given: &Given) -> Result<String, 
             return Err(Problem::new(place, "`${` has no `}`").hint("write `$${` where the two characters are meant"));
         };
         let name = &rest[at + 2..at + end];
+        if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'_') {
+            let problem = Problem::new(place, format!("`${{{name}}}` is not the name of a variable: defaults and the like are a shell's"));
+            return Err(problem.hint(format!("write `${{NAME}}` alone, or `$${{{name}}}` where the text itself is meant")));
+        }
         let Some(value) = given.variables.get(name) else {
             let problem = Problem::new(place, format!("the variable `{name}` is not set in the environment"));
             return Err(problem.hint(format!("set it (`export {name}=…`), or write `$${{{name}}}` where the text itself is meant")));

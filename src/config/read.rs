@@ -17,11 +17,13 @@ pub(super) struct Problem {
     message: String,
     hint: Option<String>,
     unknown_key: bool,
+    /// The key that is missing.
+    missing: Option<&'static str>,
 }
 
 impl Problem {
     pub(super) fn new(place: Place, message: impl Into<String>) -> Self {
-        Self { place: Some(place), message: message.into(), hint: None, unknown_key: false }
+        Self { place: Some(place), message: message.into(), hint: None, unknown_key: false, missing: None }
     }
 
     pub(super) fn hint(mut self, hint: impl Into<String>) -> Self {
@@ -31,12 +33,21 @@ impl Problem {
 
     /// The failure that a person reads: the file, the place, and the line itself.
     pub(super) fn at(self, path: &Path, text: &str) -> Failure {
-        let place = self.place.unwrap_or(Place { line: 1, column: 1 });
-        let line = text.lines().nth(place.line - 1).unwrap_or_default().trim_end();
-        let excerpt = if line.is_empty() { String::new() } else { format!("\n   {line}\n   {}^", " ".repeat(place.column - 1)) };
-        let failure = Failure::new(Exit::Config, format!("the configuration `{}:{place}` was refused", path.display()));
+        let excerpt = self.excerpt(text);
+        let failure = Failure::new(Exit::Config, format!("the configuration `{}:{}` was refused", path.display(), self.place()));
         let hint = self.hint.unwrap_or_else(|| "`windlass schema` prints what the file may hold".to_owned());
         failure.because(format!("{}{excerpt}", self.message)).hint(hint)
+    }
+
+    fn place(&self) -> Place {
+        self.place.unwrap_or(Place { line: 1, column: 1 })
+    }
+
+    /// The line that it is about, with a mark below it.
+    fn excerpt(&self, text: &str) -> String {
+        let place = self.place();
+        let line = text.lines().nth(place.line - 1).unwrap_or_default().trim_end();
+        if line.is_empty() { String::new() } else { format!("\n   {line}\n   {}^", " ".repeat(place.column - 1)) }
     }
 }
 
@@ -48,7 +59,7 @@ impl From<SyntaxError> for Problem {
 
 impl de::Error for Problem {
     fn custom<T: std::fmt::Display>(message: T) -> Self {
-        Self { place: None, message: message.to_string(), hint: None, unknown_key: false }
+        Self { place: None, message: message.to_string(), hint: None, unknown_key: false, missing: None }
     }
 
     fn unknown_field(field: &str, expected: &'static [&'static str]) -> Self {
@@ -64,7 +75,7 @@ impl de::Error for Problem {
     }
 
     fn missing_field(field: &'static str) -> Self {
-        Self::custom(format!("the key `{field}` is missing here"))
+        Self { missing: Some(field), ..Self::custom(format!("the key `{field}` is missing here")) }
     }
 }
 
@@ -75,16 +86,95 @@ pub(super) fn nearest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
 }
 
 /// Reads a `T` from a tree.
-pub(super) fn from_node<T: DeserializeOwned>(node: &Node) -> Result<T, Problem> {
+fn from_node<T: DeserializeOwned>(node: &Node) -> Result<T, Problem> {
     T::deserialize(Reader(node)).map_err(|problem| within(problem, node.place))
 }
 
-/// Refuses an unknown key and nothing else: for a tree whose variables have not been put in.
-pub(super) fn unknown_key<T: DeserializeOwned>(node: &Node) -> Result<(), Problem> {
-    match from_node::<T>(node) {
-        Err(problem) if problem.unknown_key => Err(problem),
-        _ => Ok(()),
+/// So many problems are told at most.
+const MOST: usize = 20;
+
+/// Reads a `T`, and adds everything that is wrong to `problems`; `None` if there was any.
+///
+/// What could not be read is taken out of a copy of the tree, which is then read again. What follows from that, such as a key that is
+/// missing because it was taken out, is no problem of its own.
+pub(super) fn every<T: DeserializeOwned>(node: &Node, problems: &mut Vec<Problem>) -> Option<T> {
+    let mut next = match from_node::<T>(node) {
+        Ok(value) => return Some(value),
+        Err(problem) => Some(problem),
+    };
+    let before = problems.len();
+    let mut tree = node.clone();
+    let mut damaged = Vec::new();
+    while let Some(problem) = next.take().filter(|_| problems.len() < before + MOST) {
+        let place = problem.place.unwrap_or(node.place);
+        let (unknown, missing) = (problem.unknown_key, problem.missing);
+        if !damaged.contains(&place) && !problems.iter().any(|known| known.place == Some(place)) {
+            problems.push(problem);
+        }
+        let repaired = if let Some(key) = missing.filter(|_| place == node.place)
+            && let Value::Mapping(entries) = &mut tree.value
+        {
+            // Nothing is above the root that could be taken out.
+            let value = Node { place, value: Value::Scalar { text: "none".to_owned(), plain: true } };
+            entries.push(Entry { key: key.to_owned(), place, value });
+            true
+        } else {
+            !unknown && take_out(&mut tree, place, &|entry| entry.value.place == place, &mut damaged)
+                || missing.is_none() && take_out(&mut tree, place, &|entry| entry.place == place, &mut damaged)
+        };
+        if repaired {
+            next = from_node::<T>(&tree).err();
+        }
     }
+    None
+}
+
+/// Takes out an entry, or an item at `place`, and remembers where the mapping begins that the entry was in.
+fn take_out(node: &mut Node, place: Place, is: &dyn Fn(&Entry) -> bool, damaged: &mut Vec<Place>) -> bool {
+    match &mut node.value {
+        Value::Mapping(entries) => {
+            if let Some(at) = entries.iter().position(is) {
+                entries.remove(at);
+                damaged.push(node.place);
+                return true;
+            }
+            entries.iter_mut().any(|entry| take_out(&mut entry.value, place, is, damaged))
+        }
+        Value::Sequence(items) => {
+            if let Some(at) = items.iter().position(|item| item.place == place) {
+                items.remove(at);
+                return true;
+            }
+            items.iter_mut().any(|item| take_out(item, place, is, damaged))
+        }
+        Value::Null | Value::Scalar { .. } => false,
+    }
+}
+
+/// Adds the unknown keys and nothing else: for a tree whose variables have not been put in.
+pub(super) fn unknown_keys<T: DeserializeOwned>(node: &Node, problems: &mut Vec<Problem>) {
+    let mut all = Vec::new();
+    let _: Option<T> = every(node, &mut all);
+    let new = |problem: &Problem| problem.unknown_key && !problems.iter().any(|known| known.place == problem.place);
+    let new: Vec<Problem> = all.into_iter().filter(new).collect();
+    problems.extend(new);
+}
+
+/// The failure that a person reads: all that is wrong, in the order of the file.
+pub(super) fn refused(mut problems: Vec<Problem>, path: &Path, text: &str) -> Failure {
+    problems.sort_by_key(|problem| problem.place);
+    problems.dedup();
+    if problems.len() == 1 {
+        return problems.remove(0).at(path, text);
+    }
+    let failure = Failure::new(Exit::Config, format!("the configuration `{}` was refused for {} reasons", path.display(), problems.len()));
+    let shown = problems.iter().map(|problem| {
+        let hint = problem.hint.as_ref().map_or(String::new(), |hint| format!("\n      → {hint}"));
+        format!("{}:{}: {}{}{hint}", path.display(), problem.place(), problem.message, problem.excerpt(text))
+    });
+    failure
+        .because(shown.collect::<Vec<_>>().join("\n   "))
+        .hint("correct them and run again; `windlass schema` prints what the file may hold")
 }
 
 /// Gives a problem the nearest place that is known; an inner one stays.

@@ -17,20 +17,20 @@ migrations:
   main: {framework: django, driver: lambda-image, from: api, function: shop-migrate}
 ";
 
-fn read(text: &str, given: &Given) -> Result<Config, String> {
-    parse(text, given).map_err(|problem| {
-        let failure = problem.at(Path::new("windlass.yml"), text);
+fn parsed(text: &str, given: &Given) -> Result<Config, String> {
+    parse(text, given).map_err(|problems| {
+        let failure = read::refused(problems, Path::new("windlass.yml"), text);
         format!("{failure}\n{}\n{}", failure.causes().join("\n"), failure.hint_text().unwrap_or_default())
     })
 }
 
 fn refused(text: &str) -> String {
-    read(text, &Given::default()).unwrap_err()
+    parsed(text, &Given::default()).unwrap_err()
 }
 
 #[test]
 fn what_is_left_out_has_the_documented_default() {
-    let config = read(SHOP, &Given::default()).unwrap();
+    let config = parsed(SHOP, &Given::default()).unwrap();
     let site = &config.sites[&"web".parse().unwrap()];
     assert_eq!((site.output.as_str(), site.keep.releases, site.keep.days, site.source_maps), ("dist", 5, 30, SourceMaps::LeaveOut));
     assert_eq!(config.state.to_string(), "s3://shop-state/windlass");
@@ -86,7 +86,7 @@ fn sites_that_may_write_the_same_keys_are_refused() {
         let sites = format!(
             "  web: {{prebuilt: true, bucket: shop-web, prefix: \"{web}\"}}\n  docs: {{prebuilt: true, bucket: shop-web, prefix: \"{docs}\"}}\n"
         );
-        read(&SHOP.replace("  web: {path: web, build: npm run build, bucket: shop-web}\n", &sites), &Given::default())
+        parsed(&SHOP.replace("  web: {path: web, build: npm run build, bucket: shop-web}\n", &sites), &Given::default())
     };
     for (web, docs, message) in [
         ("", "", "have the same bucket and prefix"),
@@ -103,7 +103,7 @@ fn sites_that_may_write_the_same_keys_are_refused() {
 fn variables_come_from_the_environment_and_an_unset_one_is_refused() {
     let text = SHOP.replace("bucket: shop-web", "bucket: \"${SITE}\", env: {LITERAL: \"$${SITE}\"}");
     let given = Given { variables: [("SITE".to_owned(), "other-web".to_owned())].into(), ..Given::default() };
-    let config = read(&text, &given).unwrap();
+    let config = parsed(&text, &given).unwrap();
     let site = &config.sites[&"web".parse().unwrap()];
     assert_eq!((site.bucket.as_str(), site.env["LITERAL"].as_str()), ("other-web", "${SITE}"));
     assert!(refused(&text).contains("the variable `SITE` is not set"));
@@ -118,13 +118,84 @@ environments:
 ";
     let text = format!("{SHOP}{environments}");
     let given = |name: &str| Given { environment: Some(name.to_owned()), ..Given::default() };
-    let config = read(&text, &given("staging")).unwrap();
+    let config = parsed(&text, &given("staging")).unwrap();
     assert_eq!(config.sites[&"web".parse().unwrap()].bucket.as_str(), "staging-web");
     assert_eq!(config.environment.unwrap().region.as_deref(), Some("eu-west-1"));
     assert!(refused(&text).contains("choose one with --env: staging, production"));
-    assert!(read(&text, &given("prodction")).unwrap_err().contains("did you mean `production`?"));
+    assert!(parsed(&text, &given("prodction")).unwrap_err().contains("did you mean `production`?"));
     let wrong = text.replace("container: \"${UNSET}\"", "contaner: x");
-    assert!(read(&wrong, &given("staging")).unwrap_err().contains("unknown key `contaner`"), "another environment is read too");
+    assert!(parsed(&wrong, &given("staging")).unwrap_err().contains("unknown key `contaner`"), "another environment is read too");
+}
+
+#[test]
+fn all_that_is_wrong_is_told_at_once_and_nothing_that_follows_from_it() {
+    let text = "\
+app: shop
+sites:
+  web: {bucket: Web_, build: a, outptu: x}
+  docs:
+    buckett: docs
+    prebuilt: maybe
+services:
+  api:
+    imge: {repository: shop/api}
+    cluster: ${CLUSTER}
+    service: api
+    container: web
+    after: [[x], api]
+    timeout: soon
+migrations:
+  main: {framework: djago, driver: local, from: api}
+";
+    let said = refused(text);
+    assert_eq!(
+        said.lines().filter_map(|line| line.trim().strip_prefix("windlass.yml:")).collect::<Vec<_>>(),
+        [
+            "1:1: the key `state` is missing here",
+            "3:17: bucket `Web_`: needs lower-case letters, digits, `-` or `.`, at most 63, with a letter or a digit at both ends",
+            "3:33: unknown key `outptu`; did you mean `output`?",
+            "5:5: unknown key `buckett`; did you mean `bucket`?",
+            "6:15: `maybe`: `true` or `false` was expected here",
+            "9:5: unknown key `imge`; did you mean `image`?",
+            "10:14: the variable `CLUSTER` is not set in the environment",
+            "13:13: a text was expected here, not a list",
+            "14:14: length of time `soon`: needs a whole number above 0 and `s`, `m` or `h`: `90s`, `15m`",
+            "16:21: `djago` is not one of the values that may stand here; did you mean `django`?",
+        ],
+        "{said}"
+    );
+    assert!(said.starts_with("the configuration `windlass.yml` was refused for 10 reasons\n"), "{said}");
+}
+
+#[test]
+fn contradictions_are_told_at_once() {
+    let text = SHOP
+        .replace("build: npm run build", "build: a, prebuilt: true")
+        .replace("from: api", "from: apy")
+        .replace("container: web", "container: web\n    health: healthz");
+    let said = refused(&text);
+    for part in ["refused for 3 reasons", "needs one of `build`", "`healthz` is neither a path nor a URL", "there is no service `apy`"] {
+        assert!(said.contains(part), "{part}: {said}");
+    }
+}
+
+#[test]
+fn merge_keys_put_in_what_an_anchor_names() {
+    let text = SHOP.replace("  api:\n", "  api: &base\n").replace("migrations:\n", "  jobs: {<<: *base, service: jobs}\nmigrations:\n");
+    let config = parsed(&text, &Given::default()).unwrap();
+    let jobs = &config.services[&"jobs".parse().unwrap()];
+    assert_eq!((jobs.service.as_str(), jobs.container.as_str(), jobs.timeout.to_string().as_str()), ("jobs", "web", "90s"));
+    assert!(refused(&SHOP.replace("  web: {", "  web: {<<: x, ")).contains("`<<` needs to be followed by a mapping"));
+}
+
+#[test]
+fn a_prefix_may_end_with_a_slash_and_an_environment_may_say_nothing() {
+    let text = SHOP.replace("bucket: shop-web", "bucket: shop-web, prefix: docs/") + "environments:\n  staging:\n";
+    let config = parsed(&text, &Given::default()).unwrap();
+    assert_eq!(config.sites[&"web".parse().unwrap()].prefix, "docs");
+    assert_eq!(config.environment.unwrap().name, "staging");
+    assert!(refused(&format!("{SHOP}environments: {{}}\n")).contains("`environments` names none"));
+    assert!(refused(&SHOP.replace("app: shop", "app: ${A:-shop}")).contains("is not the name of a variable"));
 }
 
 #[test]

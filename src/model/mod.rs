@@ -11,6 +11,7 @@ mod failure;
 mod headers;
 mod image;
 mod mask;
+pub mod merge_keys;
 mod name;
 mod release;
 pub mod yaml;

@@ -36,6 +36,30 @@ async fn an_unknown_key_is_refused_with_its_place_and_the_nearest_known_one() {
 }
 
 #[tokio::test]
+async fn all_that_is_wrong_is_told_at_once() {
+    let shop = Shop::site("bad-many").await;
+    shop.configure("    bucket:", "    buckett:");
+    shop.configure("app: shop", "app: ${SHOP_NAME}");
+    let said = shop.refused(&["release"], 10);
+    assert!(
+        said.starts_with("error: the configuration `windlass.yml` was refused for 2 reasons\n   windlass.yml:1:6: the variable"),
+        "{said}"
+    );
+    assert!(said.contains("   windlass.yml:6:5: unknown key `buckett`; did you mean `bucket`?\n"), "{said}");
+    assert!(said.ends_with("hint: correct them and run again; `windlass schema` prints what the file may hold\n"), "{said}");
+}
+
+#[tokio::test]
+async fn below_the_configuration_it_is_named_and_empty_variables_count_as_none() {
+    let mut shop = Shop::site("bad-below").await;
+    shop.scene.set("WINDLASS_ENV", "");
+    shop.scene.set("WINDLASS_CONFIG", "");
+    shop.release();
+    let below = shop.scene.run("sh", &["-c", &format!("cd dist && {} plan", env!("CARGO_BIN_EXE_windlass"))]).expect(10);
+    assert!(below.stderr.contains("hint: there is one above: run windlass in its directory, or name it with `--config /"), "{below:?}");
+}
+
+#[tokio::test]
 async fn what_is_no_yaml_is_refused_with_its_place() {
     let shop = Shop::site("bad-yaml").await;
     shop.configure("sites:\n", "sites: [\n");
