@@ -155,6 +155,7 @@ impl AwsError {
             }
             Kind::WrongCredentials => "AWS does not know these keys, or the secret does not belong to the key id".to_owned(),
             Kind::NoRegion => "set the environment's `region`, AWS_REGION, or the profile's `region`".to_owned(),
+            Kind::NoEndpoint => "correct it, or unset it to reach AWS itself".to_owned(),
             Kind::Denied => {
                 let (action, resource) = denied(&self.message).unwrap_or((self.operation, None));
                 format!("the credentials need `{action}` on {}", resource.unwrap_or_else(|| self.resource_or("*")))
@@ -176,6 +177,17 @@ impl AwsError {
     /// No region is configured anywhere.
     pub(super) fn no_region() -> Self {
         Self::plain("aws:Configure", "", Kind::NoRegion, "no region is configured")
+    }
+
+    /// What is configured cannot be a region's name.
+    pub(super) fn no_such_region(region: &str) -> Self {
+        Self::plain("aws:Configure", "", Kind::NoRegion, format!("`{region}` is no region's name"))
+    }
+
+    /// What is configured cannot be an address.
+    pub(super) fn no_endpoint(name: &str, url: &str) -> Self {
+        let message = format!("{name}: `{url}` is no address, which begins with `http://` or `https://` and a host");
+        Self::plain("aws:Configure", "", Kind::NoEndpoint, message)
     }
 
     /// AWS's answer lacks what its documentation promises, or the request cannot be made.

@@ -9,6 +9,7 @@ pub(super) enum Kind {
     NoCredentials,
     ExpiredCredentials,
     NoRegion,
+    NoEndpoint,
     Throttled,
     PreconditionFailed,
     Conflict,

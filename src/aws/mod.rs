@@ -57,7 +57,7 @@ use std::time::Duration;
 use aws_config::environment::EnvironmentVariableRegionProvider;
 use aws_config::identity::IdentityCache;
 use aws_config::imds;
-use aws_config::meta::region::RegionProviderChain;
+use aws_config::meta::region::{ProvideRegion as _, RegionProviderChain};
 use aws_config::profile::{ProfileFileCredentialsProvider, ProfileFileRegionProvider};
 use aws_config::provider_config::ProviderConfig;
 use aws_config::retry::RetryConfig;
@@ -262,7 +262,11 @@ pub async fn connect(access: &Access) -> Result<Aws, AwsError> {
         .read_timeout(Duration::from_secs(1))
         .max_attempts(1)
         .build();
-    let region = find_region(access, &sources, &metadata).await.ok_or_else(AwsError::no_region)?;
+    let region = find_region(access, &sources, &metadata).await.filter(|region| !region.as_ref().is_empty());
+    let region = region.ok_or_else(AwsError::no_region)?;
+    if !region.as_ref().bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
+        return Err(AwsError::no_such_region(region.as_ref()));
+    }
     let sources = sources.with_region(Some(region.clone()));
 
     let mut renewing = Renewing::new(find_credentials(access, sources, metadata).await);
@@ -283,6 +287,13 @@ pub async fn connect(access: &Access) -> Result<Aws, AwsError> {
         loader = loader.endpoint_url(url);
     }
     let mut config = loader.load().await;
+    // The clients read their variables themselves, take any text for an address, and fail at each call, or panic.
+    let variables = std::env::vars_os().filter(|(name, _)| name.as_encoded_bytes().starts_with(b"AWS_ENDPOINT_URL"));
+    let named = variables.map(|(name, url)| (name.to_string_lossy().into_owned(), url.to_string_lossy().into_owned()));
+    let given = access.endpoint_url.iter().map(|url| ("--endpoint-url".to_owned(), url.clone()));
+    if let Some((name, url)) = given.chain(named).find(|(_, url)| !is_address(url)) {
+        return Err(AwsError::no_endpoint(&name, &url));
+    }
     if let Some(role) = &access.role_arn {
         let assumed = aws_config::sts::AssumeRoleProvider::builder(role).session_name("windlass").configure(&config).build().await;
         renewing = Renewing::new(SharedCredentialsProvider::new(assumed));
@@ -296,20 +307,27 @@ fn https_client() -> SharedHttpClient {
     aws_smithy_http_client::Builder::new().tls_provider(tls::Provider::Rustls(CryptoMode::Ring)).build_https()
 }
 
+fn is_address(url: &str) -> bool {
+    let rest = url.strip_prefix("http://").or_else(|| url.strip_prefix("https://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with('/'))
+}
+
 fn attempt_timeout(timeout: Duration) -> TimeoutConfig {
     TimeoutConfig::builder().connect_timeout(CONNECT_TIMEOUT).operation_attempt_timeout(timeout).build()
 }
 
 /// The order of the AWS command line: argument, environment, profile, instance metadata.
 async fn find_region(access: &Access, sources: &ProviderConfig, metadata: &imds::Client) -> Option<Region> {
-    if let Some(region) = &access.region {
+    if let Some(region) = access.region.as_ref().filter(|region| !region.is_empty()) {
         return Some(Region::new(region.clone()));
     }
     let mut profile = ProfileFileRegionProvider::builder().configure(sources);
     if let Some(name) = &access.profile {
         profile = profile.profile_name(name);
     }
-    let from_files = RegionProviderChain::first_try(EnvironmentVariableRegionProvider::new()).or_else(profile.build()).region().await;
+    // An empty variable is as good as none.
+    let from_variable = EnvironmentVariableRegionProvider::new().region().await.filter(|region| !region.as_ref().is_empty());
+    let from_files = RegionProviderChain::first_try(from_variable).or_else(profile.build()).region().await;
     // A place that was named on purpose is not asked about this machine.
     if from_files.is_some() || access.keys.is_some() || access.profile.is_some() {
         return from_files;

@@ -174,9 +174,9 @@ fn absolute(path: &Path) -> PathBuf {
 
 fn access(common: &Common) -> Access {
     let mut access = Access {
-        profile: common.profile.clone(),
-        region: common.region.clone(),
-        endpoint_url: common.endpoint_url.clone(),
+        profile: session::filled(common.profile.as_ref()),
+        region: session::filled(common.region.as_ref()),
+        endpoint_url: session::filled(common.endpoint_url.as_ref()),
         ..Access::default()
     };
     // A profile whose region nobody has said has one of its own, which the SDK finds.

@@ -53,7 +53,12 @@ pub fn main() -> ExitCode {
         Ok(runtime) => runtime,
         Err(error) => return ended(&arguments, Err(Failure::new(Exit::Bug, "starting the async runtime failed").because(error))),
     };
-    let result = runtime.block_on(run(&arguments));
+    // What has panicked is a bug, and nothing of it is looked at any more.
+    let ran = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| runtime.block_on(run(&arguments))));
+    let Ok(result) = ran else {
+        runtime.shutdown_background();
+        return ExitCode::from(Exit::Bug.code());
+    };
     // A blocking read that hangs must not hold up the end.
     runtime.shutdown_background();
     ended(&arguments, result)

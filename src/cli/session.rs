@@ -23,9 +23,9 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
     let mut project = config::load(&given)?;
     super::prebuilt::take(&mut project, &common.prebuilt, units)?;
     let mut access = Access {
-        profile: common.profile.clone(),
-        region: common.region.clone(),
-        endpoint_url: common.endpoint_url.clone(),
+        profile: filled(common.profile.as_ref()),
+        region: filled(common.region.as_ref()),
+        endpoint_url: filled(common.endpoint_url.as_ref()),
         ..Access::default()
     };
     if common.local {
@@ -47,6 +47,11 @@ pub(super) async fn request(common: &Common, units: &[UnitName], events: &Events
         stop_on_abort: common.on_abort == OnAbort::Stop,
         witness: Witness::default(),
     })
+}
+
+/// What a flag says; a pipeline's `--profile "$PROFILE"` may say nothing.
+pub(super) fn filled(flag: Option<&String>) -> Option<String> {
+    flag.filter(|text| !text.is_empty()).cloned()
 }
 
 /// The configuration as the command line gives it, of another environment if one is named.

@@ -60,6 +60,25 @@ async fn below_the_configuration_it_is_named_and_empty_variables_count_as_none()
 }
 
 #[tokio::test]
+async fn an_address_or_a_region_that_is_none_is_refused() {
+    let mut shop = Shop::site("bad-address").await;
+    let url = shop.proxy.url();
+    for (url, region, why) in [
+        ("", "us-east-1", "AWS_ENDPOINT_URL: `` is no address"),
+        ("127.0.0.1:4566", "us-east-1", "AWS_ENDPOINT_URL: `127.0.0.1:4566` is no address"),
+        (&url, "no where", "`no where` is no region's name"),
+        (&url, "", "no region is configured"),
+    ] {
+        shop.scene.set("AWS_ENDPOINT_URL", url);
+        shop.scene.set("AWS_REGION", region);
+        let said = shop.refused(&["plan"], 11);
+        assert!(said.contains(why) && said.lines().last().unwrap().starts_with("hint: "), "{said}");
+    }
+    shop.scene.set("AWS_REGION", "us-east-1");
+    shop.scene.windlass(&["plan", "--endpoint-url", "", "--region", "", "--profile", ""]).expect(0);
+}
+
+#[tokio::test]
 async fn what_is_no_yaml_is_refused_with_its_place() {
     let shop = Shop::site("bad-yaml").await;
     shop.configure("sites:\n", "sites: [\n");
