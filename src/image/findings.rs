@@ -76,13 +76,24 @@ pub(super) async fn judge(
 
 async fn scan(aws: &Aws, plan: &ImagePlan, digest: ImageDigest) -> Result<ScanFindings, String> {
     let started = Instant::now();
+    // Of an image that was there before there would be one by now.
+    let begins = if plan.present.is_some() { Duration::ZERO } else { BEGINS };
     loop {
-        match aws.image_scan(&plan.repository, digest).await.map_err(|error| error.to_string())? {
-            Scan::Found(found) => return Ok(found),
-            Scan::None(why) if plan.present.is_some() || started.elapsed() > BEGINS => return Err(why),
-            Scan::Pending if started.elapsed() > LONGEST => return Err(format!("it has not ended after {} s", LONGEST.as_secs())),
-            Scan::None(_) | Scan::Pending => tokio::time::sleep(PAUSE).await,
+        let scan = aws.image_scan(&plan.repository, digest).await.map_err(|error| error.to_string())?;
+        if let Some(end) = end(scan, started.elapsed(), begins) {
+            return end;
         }
+        tokio::time::sleep(PAUSE).await;
+    }
+}
+
+/// What comes of a scan that was `waited` for; `None` while it is worth waiting.
+fn end(scan: Scan, waited: Duration, begins: Duration) -> Option<Result<ScanFindings, String>> {
+    match scan {
+        Scan::Found(found) => Some(Ok(found)),
+        Scan::None(why) if waited >= begins => Some(Err(why)),
+        Scan::Pending if waited > LONGEST => Some(Err(format!("it has not ended after {} s", LONGEST.as_secs()))),
+        Scan::None(_) | Scan::Pending => None,
     }
 }
 
@@ -96,10 +107,23 @@ fn said(counts: &BTreeMap<String, u32>) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::*;
+
+    #[test]
+    fn a_scan_is_waited_for_until_it_has_begun_and_ended_and_no_longer() {
+        let none = || Scan::None("there is none".to_owned());
+        assert_eq!(end(none(), BEGINS / 2, BEGINS), None);
+        assert_eq!(end(none(), BEGINS, BEGINS), Some(Err("there is none".to_owned())));
+        assert_eq!(end(none(), Duration::ZERO, Duration::ZERO), Some(Err("there is none".to_owned())));
+        assert_eq!(end(Scan::Pending, LONGEST, BEGINS), None);
+        assert_eq!(end(Scan::Pending, LONGEST + PAUSE, BEGINS), Some(Err("it has not ended after 300 s".to_owned())));
+        assert_eq!(end(Scan::Found(ScanFindings::default()), 2 * LONGEST, BEGINS), Some(Ok(ScanFindings::default())));
+    }
+
     #[test]
     fn counts_are_said_with_the_worst_first() {
         let counts = [("LOW", 4), ("CRITICAL", 1), ("HIGH", 0), ("UNDEFINED", 2)].map(|(severity, count)| (severity.to_owned(), count));
-        assert_eq!(super::said(&counts.into()), "1 critical, 4 low, 2 undefined");
-        assert_eq!(super::said(&std::collections::BTreeMap::default()), "nothing");
+        assert_eq!(said(&counts.into()), "1 critical, 4 low, 2 undefined");
+        assert_eq!(said(&BTreeMap::default()), "nothing");
     }
 }
