@@ -17,6 +17,8 @@ use aws_smithy_runtime_api::client::orchestrator::HttpResponse;
 use aws_smithy_runtime_api::client::retries::classifiers::{ClassifyRetry, RetryAction};
 use aws_smithy_types::config_bag::{Storable, StoreReplace};
 
+use super::retries::passing;
+
 /// So long before their end credentials are renewed, as by the SDK's own cache.
 const BEFORE: Duration = Duration::from_secs(10);
 
@@ -168,12 +170,14 @@ impl Intercept for Renewing {
 
 impl ClassifyRetry for Renewing {
     fn classify_retry(&self, context: &InterceptorContext) -> RetryAction {
+        let Some(response) = context.response().filter(|_| matches!(context.output_or_error(), Some(Err(_)))) else {
+            return RetryAction::NoActionIndicated;
+        };
         // The next attempt is signed with others, or ends with what was said.
-        if context.response().is_some_and(|response| expired(response).is_some()) {
-            RetryAction::transient_error()
-        } else {
-            RetryAction::NoActionIndicated
+        if expired(response).is_some() {
+            return RetryAction::transient_error();
         }
+        passing(response).unwrap_or(RetryAction::NoActionIndicated)
     }
 
     fn name(&self) -> &'static str {

@@ -35,11 +35,20 @@ impl Aws {
     /// The endpoint has no such action; not allowed.
     pub async fn service_deployment(&self, cluster: &str, service: &str) -> Result<Option<ServiceDeployment>, AwsError> {
         let resource = format!("{cluster}/{service}");
-        let question = json!({"cluster": cluster, "service": service});
-        let answer = self.ecs("ecs:ListServiceDeployments", &resource, &question, Patience::Little).await?;
-        let briefs = list(&answer, "serviceDeployments");
+        let mut question = json!({"cluster": cluster, "service": service, "maxResults": 100});
+        // In which order they come is not said: the newest may be on the last page.
+        let mut briefs = Vec::new();
+        loop {
+            let answer = self.ecs("ecs:ListServiceDeployments", &resource, &question, Patience::Little).await?;
+            briefs.extend(list(&answer, "serviceDeployments").iter().cloned());
+            match text(&answer, "nextToken").filter(|token| text(&question, "nextToken").as_ref() != Some(token)) {
+                Some(next) => question["nextToken"] = Value::String(next),
+                None => break,
+            }
+        }
         let at = |brief: &Value| super::ecs_json::moment(brief, "createdAt").unwrap_or_default();
-        let newest = briefs.iter().max_by(|one, other| at(one).total_cmp(&at(other)));
+        // Of equal ones the first: AWS's own examples begin with the newest.
+        let newest = briefs.iter().rev().max_by(|one, other| at(one).total_cmp(&at(other)));
         let Some(arn) = newest.and_then(|brief| text(brief, "serviceDeploymentArn")) else { return Ok(None) };
         self.described_deployment(&arn).await
     }

@@ -22,6 +22,7 @@ use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::fence::{Fence, Fenced};
+use super::retries::UnlessLost;
 use super::{Aws, AwsError, CONNECT_TIMEOUT};
 
 const TARGET: &str = "AmazonEC2ContainerServiceV20141113";
@@ -33,6 +34,8 @@ pub(super) enum Patience {
     Usual,
     /// The caller asks again anyway, or can do without.
     Little,
+    /// The SDK's own attempts, up to one whose answer is lost: what that has done, the caller finds out.
+    Once,
 }
 
 /// For a call that the caller can do without.
@@ -71,6 +74,7 @@ impl Aws {
         });
         let call = match patience {
             Patience::Usual => call,
+            Patience::Once => call.config_override(aws_sdk_ecs::config::Builder::new().retry_classifier(UnlessLost)),
             Patience::Little => {
                 call.config_override(aws_sdk_ecs::config::Builder::new().retry_config(little_retry()).timeout_config(little_time()))
             }

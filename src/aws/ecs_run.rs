@@ -2,8 +2,9 @@
 
 use std::fmt;
 
-use aws_sdk_ecs::types::{ContainerOverride, TaskOverride};
+use serde_json::{Value, json};
 
+use super::ecs_json::{Patience, failures, list, number, text, text_or_empty, texts};
 use super::{Aws, AwsError};
 
 const RUN: &str = "ecs:RunTask";
@@ -78,33 +79,29 @@ impl Aws {
     /// No such cluster or service ([`AwsError::is_not_found`]); the token belongs to another request ([`AwsError::is_conflict`]); there is
     /// no room for the task, which ECS says in an answer of status 200; not allowed (`iam:PassRole` for the task's roles included).
     pub async fn run_task_as(&self, cluster: &str, service: &str, run: &RunTask<'_>) -> Result<Task, AwsError> {
+        const LIKE: &str = "ecs:DescribeServices";
         let resource = format!("{cluster}/{service}");
-        let request = self.0.ecs.describe_services().cluster(cluster).services(service);
-        let found = request.send().await.map_err(AwsError::of("ecs:DescribeServices", &resource))?;
-        let like = found.services.unwrap_or_default().into_iter().next();
-        let like = like.ok_or_else(|| AwsError::missing("ecs:DescribeServices", &resource, "there is no such service"))?;
-        let mut request = self.0.ecs.run_task().cluster(cluster).task_definition(run.task_definition).count(1);
-        request = request.client_token(run.client_token).started_by(run.started_by);
-        request = request.set_network_configuration(like.network_configuration).set_platform_version(like.platform_version);
+        let found = self.ecs(LIKE, &resource, &json!({"cluster": cluster, "services": [service]}), Patience::Usual).await?;
+        let like = list(&found, "services").first().ok_or_else(|| AwsError::missing(LIKE, &resource, "there is no such service"))?;
+        let mut body = json!({
+            "cluster": cluster, "taskDefinition": run.task_definition, "count": 1, "clientToken": run.client_token,
+            "startedBy": run.started_by,
+        });
         // AWS: "If a capacityProviderStrategy is specified, the launchType parameter must be omitted."
-        request = match like.capacity_provider_strategy.filter(|strategy| !strategy.is_empty()) {
-            Some(strategy) => request.set_capacity_provider_strategy(Some(strategy)),
-            None => request.set_launch_type(like.launch_type),
-        };
-        if let Some((container, command)) = run.command {
-            let container = ContainerOverride::builder().name(container).set_command(Some(command.to_vec())).build();
-            request = request.overrides(TaskOverride::builder().container_overrides(container).build());
+        let capacity = if list(like, "capacityProviderStrategy").is_empty() { "launchType" } else { "capacityProviderStrategy" };
+        for field in ["networkConfiguration", "platformVersion", capacity] {
+            if let Some(value) = like.get(field).filter(|value| !value.is_null()) {
+                body[field] = value.clone();
+            }
         }
-        let answer = request.send().await.map_err(AwsError::of(RUN, run.task_definition))?;
-        if let Some(started) = answer.tasks.unwrap_or_default().into_iter().next() {
+        if let Some((container, command)) = run.command {
+            body["overrides"] = json!({"containerOverrides": [{"name": container, "command": command}]});
+        }
+        let answer = self.ecs(RUN, run.task_definition, &body, Patience::Usual).await?;
+        if let Some(started) = list(&answer, "tasks").first() {
             return Ok(task(started));
         }
-        let failures = answer.failures.unwrap_or_default();
-        let said = failures.iter().filter_map(|failure| {
-            let detail = failure.detail.as_ref().map_or(String::new(), |detail| format!(": {detail}"));
-            failure.reason.as_ref().map(|reason| format!("{reason}{detail}"))
-        });
-        let said: Vec<String> = said.collect();
+        let said = failures(&answer);
         let said = if said.is_empty() { "no task was started, and ECS gives no reason".to_owned() } else { said.join("; ") };
         Err(AwsError::unexpected(RUN, run.task_definition, said))
     }
@@ -116,9 +113,9 @@ impl Aws {
     /// # Errors
     /// Not allowed.
     pub async fn task(&self, cluster: &str, arn: &str) -> Result<Option<Task>, AwsError> {
-        let answer =
-            self.0.ecs.describe_tasks().cluster(cluster).tasks(arn).send().await.map_err(AwsError::of("ecs:DescribeTasks", arn))?;
-        Ok(answer.tasks.unwrap_or_default().into_iter().next().map(task))
+        let question = json!({"cluster": cluster, "tasks": [arn]});
+        let answer = self.ecs("ecs:DescribeTasks", arn, &question, Patience::Usual).await?;
+        Ok(list(&answer, "tasks").first().map(task))
     }
 
     /// The ARNs of the tasks that run, or are to run, and were started under this name.
@@ -129,9 +126,9 @@ impl Aws {
     /// No such cluster ([`AwsError::is_not_found`]); not allowed.
     pub async fn tasks_started_by(&self, cluster: &str, started_by: &str) -> Result<Vec<String>, AwsError> {
         // AWS: "When you specify startedBy as the filter, it must be the only filter that you use."
-        let request = self.0.ecs.list_tasks().cluster(cluster).started_by(started_by);
-        let answer = request.send().await.map_err(AwsError::of("ecs:ListTasks", format!("{cluster} {started_by}")))?;
-        Ok(answer.task_arns.unwrap_or_default())
+        let question = json!({"cluster": cluster, "startedBy": started_by});
+        let answer = self.ecs("ecs:ListTasks", format!("{cluster} {started_by}"), &question, Patience::Usual).await?;
+        Ok(texts(&answer, "taskArns"))
     }
 
     /// Asks a task to end: SIGTERM, and SIGKILL after its `stopTimeout`.
@@ -141,9 +138,8 @@ impl Aws {
     /// # Errors
     /// No such task; not allowed.
     pub async fn stop_task(&self, cluster: &str, arn: &str, reason: &str) -> Result<(), AwsError> {
-        let request = self.0.ecs.stop_task().cluster(cluster).task(arn).reason(reason);
-        request.send().await.map_err(AwsError::of("ecs:StopTask", arn))?;
-        Ok(())
+        let question = json!({"cluster": cluster, "task": arn, "reason": reason});
+        self.ecs("ecs:StopTask", arn, &question, Patience::Usual).await.map(drop)
     }
 
     /// Sets how many tasks a service is to have, and nothing else of it.
@@ -153,24 +149,23 @@ impl Aws {
     /// # Errors
     /// No such cluster or service ([`AwsError::is_not_found`]); not allowed.
     pub async fn scale_service(&self, cluster: &str, service: &str, desired: i32) -> Result<(), AwsError> {
-        let failed = AwsError::of("ecs:UpdateService", format!("{cluster}/{service}"));
-        self.0.ecs.update_service().cluster(cluster).service(service).desired_count(desired).send().await.map_err(failed)?;
-        Ok(())
+        let question = json!({"cluster": cluster, "service": service, "desiredCount": desired});
+        self.ecs("ecs:UpdateService", format!("{cluster}/{service}"), &question, Patience::Usual).await.map(drop)
     }
 }
 
-fn task(task: aws_sdk_ecs::types::Task) -> Task {
-    let container = |container: aws_sdk_ecs::types::Container| TaskContainer {
-        name: container.name.unwrap_or_default(),
-        exit_code: container.exit_code,
-        reason: container.reason,
+fn task(value: &Value) -> Task {
+    let container = |container: &Value| TaskContainer {
+        name: text_or_empty(container, "name"),
+        exit_code: number(container, "exitCode"),
+        reason: text(container, "reason"),
     };
     Task {
-        arn: task.task_arn.unwrap_or_default(),
-        task_definition: task.task_definition_arn.unwrap_or_default(),
-        status: task.last_status.unwrap_or_default(),
-        stop_code: task.stop_code.map(|code| code.as_str().to_owned()),
-        stopped_reason: task.stopped_reason,
-        containers: task.containers.unwrap_or_default().into_iter().map(container).collect(),
+        arn: text_or_empty(value, "taskArn"),
+        task_definition: text_or_empty(value, "taskDefinitionArn"),
+        status: text_or_empty(value, "lastStatus"),
+        stop_code: text(value, "stopCode"),
+        stopped_reason: text(value, "stoppedReason"),
+        containers: list(value, "containers").iter().map(container).collect(),
     }
 }

@@ -65,6 +65,15 @@ impl Aws {
         Ok(self.stopped_tasks(cluster, &arns).await?.into_iter().map(|task| task.task_definition).collect())
     }
 
+    /// The tasks of a family that have ended, and were started under this name: ECS lists those that run alone by that.
+    ///
+    /// # Errors
+    /// No such cluster ([`AwsError::is_not_found`]); not allowed.
+    pub async fn ended_tasks(&self, cluster: &str, family: &str, started_by: &str) -> Result<Vec<StoppedTask>, AwsError> {
+        let arns = self.task_arns(json!({"cluster": cluster, "family": family, "desiredStatus": "STOPPED"})).await?;
+        Ok(self.stopped_tasks(cluster, &arns).await?.into_iter().filter(|task| task.started_by == started_by).collect())
+    }
+
     async fn task_arns(&self, mut question: Value) -> Result<Vec<String>, AwsError> {
         let resource = text_or_empty(&question, "cluster");
         let mut arns = Vec::new();

@@ -2,13 +2,14 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use crate::model::ANSWERED_ONLY;
 
 use super::ecs_json::{Patience, count, list, text, text_or_empty, texts};
-use super::{Aws, AwsError};
+use super::{ATTEMPT_TIMEOUT, ATTEMPTS, Aws, AwsError};
 
 /// A task definition. It keeps the whole of AWS's answer, so that the next revision loses nothing.
 #[derive(Clone)]
@@ -98,6 +99,9 @@ impl Aws {
 
     /// Registers what a document says (see [`TaskDefinition::document`]), and gives its ARN.
     ///
+    /// ECS knows no token that makes the same request the same revision: after an attempt whose answer was lost the family's newest
+    /// revision is looked at first.
+    ///
     /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RegisterTaskDefinition.html>
     ///
     /// # Errors
@@ -105,7 +109,25 @@ impl Aws {
     pub async fn register_task_definition(&self, document: &Value) -> Result<String, AwsError> {
         const OPERATION: &str = "ecs:RegisterTaskDefinition";
         let family = text_or_empty(document, "family");
-        let answer = self.ecs(OPERATION, &family, document, Patience::Usual).await?;
+        let (mut attempts, began) = (0, tokio::time::Instant::now());
+        let answer = loop {
+            attempts += 1;
+            let error = match self.ecs(OPERATION, &family, document, Patience::Once).await {
+                Ok(answer) => break answer,
+                Err(error) => error,
+            };
+            let lost = error.is_answer_lost() || error.is_server_fault();
+            if attempts == ATTEMPTS || began.elapsed() > ATTEMPT_TIMEOUT || !(lost || error.is_unreachable()) {
+                return Err(error);
+            }
+            tokio::time::sleep(Duration::from_millis(125 << attempts.min(5))).await;
+            if lost
+                && let Ok(newest) = self.task_definition(&family).await
+                && holds(newest.document(), document)
+            {
+                return Ok(newest.arn);
+            }
+        };
         let arn = answer.get("taskDefinition").and_then(|definition| text(definition, "taskDefinitionArn"));
         arn.ok_or_else(|| AwsError::unexpected(OPERATION, family, "the answer names no task definition"))
     }
@@ -157,6 +179,29 @@ impl Aws {
     /// Not allowed.
     pub async fn deregister_task_definition(&self, arn: &str) -> Result<(), AwsError> {
         self.ecs("ecs:DeregisterTaskDefinition", arn, &json!({"taskDefinition": arn}), Patience::Usual).await.map(drop)
+    }
+}
+
+/// Is all that was sent in what is there? ECS adds to a revision, and takes nothing from it but what is empty.
+fn holds(there: &Value, sent: &Value) -> bool {
+    match (there, sent) {
+        (Value::Object(there), Value::Object(sent)) => {
+            sent.iter().all(|(key, value)| there.get(key).map_or_else(|| is_empty(value), |there| holds(there, value)))
+        }
+        (Value::Array(there), Value::Array(sent)) => {
+            there.len() == sent.len() && sent.iter().all(|sent| there.iter().any(|there| holds(there, sent)))
+        }
+        _ => there == sent || is_empty(there) && is_empty(sent),
+    }
+}
+
+fn is_empty(value: &Value) -> bool {
+    match value {
+        Value::Null => true,
+        Value::Array(all) => all.is_empty(),
+        Value::Object(all) => all.is_empty(),
+        Value::String(text) => text.is_empty(),
+        _ => false,
     }
 }
 
@@ -225,6 +270,14 @@ mod tests {
         });
         assert_eq!(read.document(), &expected);
         assert_eq!((read.revision, read.containers[0].essential), (3, true));
+    }
+
+    #[test]
+    fn a_revision_is_known_again_by_what_was_sent() {
+        let sent = json!({"family": "td", "volumes": [], "containerDefinitions": [{"name": "web", "image": "new"}]});
+        let there = |image: &str| json!({"family": "td", "cpu": "256", "containerDefinitions": [{"name": "web", "image": image, "essential": true, "mountPoints": []}]});
+        assert!(holds(&there("new"), &sent) && !holds(&there("old"), &sent));
+        assert!(!holds(&json!({"family": "td"}), &sent));
     }
 
     #[test]

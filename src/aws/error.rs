@@ -231,6 +231,15 @@ impl AwsError {
                 SdkError::ResponseError(_) => (classify(None, status, ""), None, chain(&error)),
                 _ => (Kind::Other, None, chain(&error)),
             };
+            // A HEAD has no body: whose bucket is elsewhere, a header says. So botocore's S3RegionRedirector reads it, with 400 as with 301.
+            let home = error.raw_response().filter(|_| matches!(status, Some(301 | 307 | 400)));
+            let home = home.and_then(|response| response.headers().get("x-amz-bucket-region"));
+            let (kind, message) = match home {
+                Some(home) if matches!(kind, Kind::Other | Kind::OtherRegion) => {
+                    (Kind::OtherRegion, format!("the bucket is in {home}{}{message}", if message.is_empty() { "" } else { ": " }))
+                }
+                _ => (kind, message),
+            };
             let message = match (message.is_empty(), status) {
                 (true, Some(status)) if kind == Kind::Unreadable => format!("HTTP {status}, but not an answer to this action"),
                 (true, Some(status)) => format!("HTTP {status}"),

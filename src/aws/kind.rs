@@ -44,7 +44,13 @@ pub(super) fn classify(code: Option<&str>, status: Option<u16>, message: &str) -
         "SignatureDoesNotMatch" | "InvalidSignature" if message.contains("expired") || message.contains("not yet current") => {
             return Kind::ClockSkew;
         }
-        "SignatureDoesNotMatch" | "InvalidSignature" | "InvalidClientTokenId" | "InvalidAccessKeyId" | "UnrecognizedClient" => {
+        "SignatureDoesNotMatch"
+        | "InvalidSignature"
+        | "InvalidClientTokenId"
+        | "InvalidAccessKeyId"
+        | "UnrecognizedClient"
+        | "InvalidToken"
+        | "AuthFailure" => {
             return Kind::WrongCredentials;
         }
         "AccessDenied" | "AllAccessDisabled" | "UnauthorizedOperation" | "NotAuthorized" | "Forbidden" => return Kind::Denied,
@@ -63,16 +69,19 @@ pub(super) fn classify(code: Option<&str>, status: Option<u16>, message: &str) -
         | "ResourceConflict"
         | "ResourceInUse"
         | "UpdateInProgress"
-        | "BucketAlreadyExists"
-        | "BucketAlreadyOwnedByYou"
-        | "RepositoryAlreadyExists"
-        | "InvalidationBatchAlreadyExists" => return Kind::Conflict,
+        | "BucketAlreadyOwnedByYou" => return Kind::Conflict,
+        // S3 may say so with status 200, once a copy has begun.
+        "InternalError" | "InternalFailure" | "InternalServerError" | "ServiceUnavailable" => return Kind::ServerFault,
         "PermanentRedirect" | "AuthorizationHeaderMalformed" | "IllegalLocationConstraint" => return Kind::OtherRegion,
         "NotImplemented" | "MethodNotAllowed" | "InvalidAction" | "UnknownOperation" | "UnsupportedOperation" => return Kind::Unsupported,
         "NotFound" => return Kind::NotFound,
-        _ if bare.ends_with("NotFound") || bare.starts_with("NoSuch") => return Kind::NotFound,
+        // RDS calls some of its own faults.
+        _ if bare.trim_end_matches("Fault").ends_with("NotFound") || bare.starts_with("NoSuch") => return Kind::NotFound,
+        _ if bare.trim_end_matches("Fault").ends_with("AlreadyExists") => return Kind::Conflict,
         // ECS has no code of its own for a task definition that does not exist.
-        "Client" if message.starts_with("Unable to describe task definition") => return Kind::NotFound,
+        "Client" if message.starts_with("Unable to describe task definition") || message.starts_with("TaskDefinition not found") => {
+            return Kind::NotFound;
+        }
         _ => {}
     }
     // A HEAD has no body, hence no code.
@@ -130,6 +139,10 @@ mod tests {
             ("ResourceNotFoundException", Kind::NotFound),
             ("PreconditionFailed", Kind::PreconditionFailed),
             ("ResourceConflictException", Kind::Conflict),
+            ("DBClusterSnapshotNotFoundFault", Kind::NotFound),
+            ("DBClusterSnapshotAlreadyExistsFault", Kind::Conflict),
+            ("InvalidationBatchAlreadyExists", Kind::Conflict),
+            ("InternalError", Kind::ServerFault),
             ("RequestTimeTooSkewed", Kind::ClockSkew),
             ("InvalidParameterException", Kind::Other),
         ] {

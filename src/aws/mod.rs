@@ -37,6 +37,7 @@ mod query_xml;
 mod quickest;
 mod rds;
 mod rds_snapshot;
+mod retries;
 mod s3;
 mod s3_bucket;
 mod s3_delete;

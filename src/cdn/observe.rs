@@ -14,8 +14,10 @@ const TAG_HEADER: &str = "x-amz-meta-cache-tag";
 /// AWS fails in another way.
 pub async fn distribution(aws: &Aws, id: &str) -> Result<Option<Found>, Failure> {
     let found = aws.distribution(id).await;
-    let found =
-        found.map_err(|error| Failure::new(Exit::Preflight, format!("looking for the distribution `{id}` failed")).because(error))?;
+    let found = found.map_err(|error| {
+        let hint = error.hint().unwrap_or_else(|| "nothing was changed; run again".to_owned());
+        Failure::new(Exit::Preflight, format!("looking for the distribution `{id}` failed")).because(error).hint(hint)
+    })?;
     Ok(found.map(|found| Found {
         domain_name: found.domain_name,
         default_root_object: found.default_root_object.filter(|root| !root.is_empty()),

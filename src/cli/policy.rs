@@ -2,7 +2,9 @@
 
 use std::process::ExitCode;
 
+use crate::config::{Image, Project};
 use crate::event;
+use crate::image::observe;
 use crate::infra::{policy, verify};
 use crate::model::{Failure, Stage};
 
@@ -15,9 +17,18 @@ pub(super) async fn run(common: &Common, verb: &Policy) -> Result<ExitCode, Fail
     let request = session::request(common, &[], &events).await?;
     let config = &request.project.config;
     super::print_json(&match verb.of {
-        None => policy::policy(config, &Stage::ALL),
-        Some(PolicyOf::Stage(stage)) => policy::policy(config, &[stage]),
+        None => policy::policy(config, &Stage::ALL, &bases(&request.project)),
+        Some(PolicyOf::Stage(stage)) => policy::policy(config, &[stage], &bases(&request.project)),
         Some(PolicyOf::Verify) => verify::policy(config),
     })?;
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the images that are built begin with, as far as their Dockerfiles lie here.
+fn bases(project: &Project) -> Vec<String> {
+    let built = project.config.services.iter().filter_map(|(name, service)| match &service.image {
+        Image::Build(image) => Some(observe::bases(&project.root, name, service, image)),
+        Image::Prebuilt(_) | Image::Tag(_) => None,
+    });
+    built.flatten().collect()
 }

@@ -78,6 +78,13 @@ pub fn source(root: &Path, name: &UnitName, service: &Service, image: &BuildImag
     Ok(Source { directory, recipe, dockerfile })
 }
 
+/// The images that an image begins with, as they are written; none where there is no Dockerfile, or none that makes sense.
+#[must_use]
+pub fn bases(root: &Path, name: &UnitName, service: &Service, image: &BuildImage) -> Vec<String> {
+    let source = source(root, name, service, image).ok();
+    source.into_iter().flat_map(|source| source.dockerfile.bases).map(|base| base.image).collect()
+}
+
 /// What goes into the image, and what the registry has of it.
 ///
 /// `engine` is asked what floating bases are today. Where none answers they count as they were when the newest image of the same content
@@ -97,7 +104,7 @@ pub async fn image(
     let pinned: Vec<BaseImage> = source.dockerfile.bases.iter().filter_map(docker::pinned).collect();
     let optional_secrets = source.dockerfile.secrets.iter().filter(|secret| secret.optional).map(|secret| secret.id.clone()).collect();
     let floating = match engine {
-        Some(engine) if floats => bases(aws, engine, name, &source.dockerfile, &found.uri).await?,
+        Some(engine) if floats => todays(aws, engine, name, &source.dockerfile, &found.uri).await?,
         _ => Vec::new(),
     };
     let age = image.max_age.map(|age| age.0.as_secs().max(1));
@@ -149,7 +156,7 @@ async fn content(name: &UnitName, source: Source, pinned: Vec<BaseImage>, period
 }
 
 /// What each floating base image is today.
-async fn bases(aws: &Aws, engine: &Engine, name: &UnitName, dockerfile: &Dockerfile, uri: &str) -> Result<Vec<BaseImage>, Failure> {
+async fn todays(aws: &Aws, engine: &Engine, name: &UnitName, dockerfile: &Dockerfile, uri: &str) -> Result<Vec<BaseImage>, Failure> {
     let failed = |error: docker::DockerError| {
         let hint = error.hint().unwrap_or_else(|| "nothing was changed; run again, or pin the base image by its digest".to_owned());
         Failure::new(Exit::Preflight, format!("service `{name}`: what its image begins with is not known")).because(error).hint(hint)

@@ -14,6 +14,8 @@ use super::plan::ImagePlan;
 /// arrived are not sent again. The engine itself tries a layer five times, over 50 s, when the registry answers with a 5xx.
 const PUSHES: u32 = 6;
 const LONGEST: Duration = Duration::from_secs(90);
+/// For so long ECR may not know what was just pushed.
+const LATE: [Duration; 4] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// A login that was refused sooner than this after it was given is no login at all; later it may have expired.
 const EXPIRES: Duration = Duration::from_mins(1);
 
@@ -100,7 +102,15 @@ pub(super) async fn push(
             Err(error) => return Err(failed(what(), error)),
         }
     };
-    let registered = aws.image_digest(&plan.repository, &plan.tag).await.map_err(aws_failed)?;
+    let mut registered = aws.image_digest(&plan.repository, &plan.tag).await.map_err(aws_failed)?;
+    // The registry may know what ECR does not answer yet.
+    for pause in LATE {
+        if registered.is_some() {
+            break;
+        }
+        tokio::time::sleep(pause).await;
+        registered = aws.image_digest(&plan.repository, &plan.tag).await.map_err(aws_failed)?;
+    }
     match (pushed, registered) {
         (Some(pushed), Some(registered)) if pushed == registered => Ok((pushed, layers.said())),
         (None, Some(registered)) => {

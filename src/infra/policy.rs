@@ -2,8 +2,7 @@
 //!
 //! Actions, resource types and condition keys are those of
 //! <https://docs.aws.amazon.com/service-authorization/latest/reference/reference_policies_actions-resources-contextkeys.html>.
-//! `sts:GetCallerIdentity` needs no permission. What a Dockerfile begins with is not in the configuration: an image that begins with one of
-//! a repository of the account's own needs `ecr:BatchGetImage`, `ecr:GetDownloadUrlForLayer` and `ecr:GetAuthorizationToken` besides.
+//! `sts:GetCallerIdentity` needs no permission. What Dockerfiles begin with is not in the configuration, and is given beside it.
 
 use std::collections::BTreeSet;
 
@@ -53,16 +52,17 @@ const READ: [&str; 2] = ["ecr:BatchGetImage", "ecr:GetDownloadUrlForLayer"];
 const PUSH: [&str; 5] =
     ["ecr:BatchCheckLayerAvailability", "ecr:InitiateLayerUpload", "ecr:UploadLayerPart", "ecr:CompleteLayerUpload", "ecr:PutImage"];
 
-/// The policy of `stages`; all five are those of `windlass release`, and of `windlass rollback`.
+/// The policy of `stages`; all five are those of `windlass release`, and of `windlass rollback`. `bases` are the images that those of the
+/// services begin with: what of them lies in ECR has to be read.
 #[must_use]
-pub fn policy(config: &Config, stages: &[Stage]) -> Policy {
+pub fn policy(config: &Config, stages: &[Stage], bases: &[String]) -> Policy {
     let has = |wanted: &[Stage]| wanted.iter().any(|stage| stages.contains(stage));
     let place = Place::of(config);
     let mut statement = state(config, &place);
     if has(&[Stage::Assets, Stage::Publish]) {
         sites(config, &place, has(&[Stage::Publish]), &mut statement);
     }
-    images(config, &place, stages, &mut statement);
+    images(config, &place, stages, bases, &mut statement);
     if has(&[Stage::Migrations]) {
         policy_migrations::statements(config, &place, &mut statement);
     }
@@ -179,7 +179,7 @@ pub(super) fn look_at_images(built: &[&Image], given: &[&Image], place: &Place, 
     to.push(allow("ImagesElsewhere", &READ, arns(given)));
 }
 
-fn images(config: &Config, place: &Place, stages: &[Stage], to: &mut Vec<Statement>) {
+fn images(config: &Config, place: &Place, stages: &[Stage], bases: &[String], to: &mut Vec<Statement>) {
     let is = |stage| stages.contains(&stage);
     // A site's files may come out of an image.
     let taken = config.sites.values().filter(|_| is(Stage::Assets) || is(Stage::Publish)).filter_map(|site| match site.source() {
@@ -200,8 +200,11 @@ fn images(config: &Config, place: &Place, stages: &[Stage], to: &mut Vec<Stateme
     if is(Stage::Images) || is(Stage::Migrations) && on_lambda || !taken.is_empty() {
         to.push(allow("ReadImages", &READ, arns(&built)));
     }
+    // Whoever looks for an image asks what it begins with today.
+    let bases: Vec<String> = bases.iter().filter(|_| !built.is_empty()).filter_map(|base| elsewhere(untagged(base))).collect();
     let mut push = if is(Stage::Images) { arns(&built) } else { Vec::new() };
-    let mut login = !push.is_empty() || !taken.is_empty();
+    let mut login = !push.is_empty() || !taken.is_empty() || !bases.is_empty();
+    to.push(allow("BaseImages", &READ, bases));
     if is(Stage::Images) {
         let created = built.iter().copied().filter(|image| matches!(image, Image::Build(image) if image.create)).collect::<Vec<_>>();
         to.push(allow("CreateRepositories", &["ecr:CreateRepository", "ecr:PutLifecyclePolicy"], arns(&created)));
@@ -241,6 +244,13 @@ fn repository(image: &Image, place: &Place) -> Option<String> {
     }
 }
 
+/// An image's name without its tag and digest; what stands before the first `/` may have a port.
+fn untagged(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or(image);
+    let path = name.find('/').unwrap_or_default();
+    name[path..].find(':').map_or(name, |colon| &name[..path + colon])
+}
+
 /// The ARN of a repository by its URI, whose host says whose it is: `111111111111.dkr.ecr.us-east-1.amazonaws.com/shop/api`.
 fn elsewhere(uri: &str) -> Option<String> {
     let (host, path) = uri.split_once('/')?;
@@ -265,7 +275,7 @@ mod tests {
     }
 
     fn actions(stages: &[Stage]) -> BTreeSet<&'static str> {
-        policy(&config(), stages).statement.into_iter().flat_map(|statement| statement.action).collect()
+        policy(&config(), stages, &[]).statement.into_iter().flat_map(|statement| statement.action).collect()
     }
 
     #[test]
@@ -279,11 +289,13 @@ mod tests {
 
     #[test]
     fn resources_are_those_of_the_configuration() {
-        let all = policy(&config(), &Stage::ALL);
+        let base = "1.dkr.ecr.us-east-1.amazonaws.com/base/python:3.13".to_owned();
+        let all = policy(&config(), &Stage::ALL, &[base, "node:22".to_owned()]);
         let of = |sid: &str| all.statement.iter().find(|statement| statement.sid == sid).unwrap().resource.clone();
         let state = ["arn:aws:s3:::shop-state/windlass/databases/default/*", "arn:aws:s3:::shop-state/windlass/shop/default/*"];
         assert_eq!(of("State"), state);
         assert_eq!(of("StateBucket"), ["arn:aws:s3:::shop-state"]);
+        assert_eq!(of("BaseImages"), ["arn:aws:ecr:us-east-1:1:repository/base/python"]);
         assert_eq!(of("Sites"), ["arn:aws:s3:::shop-web/docs/*"]);
         assert_eq!(of("Distributions"), ["arn:aws:cloudfront::*:distribution/E1"]);
         assert_eq!(of("Services"), ["arn:aws:ecs:*:*:service/shop/api"]);
@@ -291,5 +303,6 @@ mod tests {
         let there = elsewhere("1.dkr.ecr.cn-north-1.amazonaws.com.cn/shop/api");
         assert_eq!(there.as_deref(), Some("arn:aws-cn:ecr:cn-north-1:1:repository/shop/api"));
         assert_eq!(elsewhere("ghcr.io/shop/api"), None);
+        assert_eq!(["node", "h:5000/a/b:1", "h/a@sha256:00", "h:5000/a"].map(untagged), ["node", "h:5000/a/b", "h/a", "h:5000/a"]);
     }
 }

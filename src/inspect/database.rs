@@ -36,6 +36,13 @@ impl Surroundings {
         self.groups.extend(found.groups);
     }
 
+    /// By its own address, or by one of its cluster's, which its instances do not have:
+    /// <https://docs.aws.amazon.com/AmazonRDS/latest/AuroraUserGuide/Aurora.Overview.Endpoints.html>
+    fn names_instance(&self, one: &DbInstance) -> bool {
+        let of_cluster = |cluster: &String| self.names(&format!("{cluster}.cluster-"));
+        one.address.as_deref().is_some_and(|address| self.names(address)) || one.cluster.as_ref().is_some_and(of_cluster)
+    }
+
     fn names(&self, host: &str) -> bool {
         !host.is_empty() && self.hosts.iter().any(|value| value.contains(host))
     }
@@ -51,8 +58,7 @@ pub(super) async fn inspect(aws: &Aws, around: &Surroundings) -> Vec<Check> {
             checks.extend(sheet.checks);
         }
         Ok(instances) => {
-            let named: Vec<&DbInstance> =
-                instances.iter().filter(|one| one.address.as_deref().is_some_and(|address| around.names(address))).collect();
+            let named: Vec<&DbInstance> = instances.iter().filter(|one| around.names_instance(one)).collect();
             let near = || instances.iter().filter(|one| one.vpc.as_ref().is_some_and(|vpc| around.vpcs.contains(vpc))).collect();
             let ours: Vec<&DbInstance> = if named.is_empty() { near() } else { named };
             if ours.is_empty() {

@@ -42,10 +42,10 @@ pub(super) async fn inspect(aws: &Aws, id: &str, bucket: &str, config: &Config, 
             return None;
         }
     };
-    let own = edge
-        .origins
-        .iter()
-        .find(|origin| origin.domain.split('.').next() == Some(bucket) || origin.domain.starts_with(&format!("{bucket}.")));
+    let bears = |origin: &&EdgeOrigin| origin.domain.split('.').next() == Some(bucket) || origin.domain.starts_with(&format!("{bucket}."));
+    // A server of one's own may have a name that begins like the bucket's.
+    let of_s3 = |origin: &&EdgeOrigin| origin.is_bucket() || origin.is_website();
+    let own = edge.origins.iter().filter(of_s3).find(bears).or_else(|| edge.origins.iter().find(bears));
     served(&edge, id, bucket, own, sheet);
     viewers(&edge, id, sheet);
     firewall(&edge, id, sheet);

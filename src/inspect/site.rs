@@ -7,7 +7,7 @@ use crate::config::{Config, Site};
 use crate::model::UnitName;
 
 use super::edge::{self, Front};
-use super::{Sheet, see};
+use super::{Sheet, grants, see};
 
 /// Looks at a site's bucket and its distribution.
 pub(super) async fn inspect(aws: &Aws, name: &UnitName, site: &Site, config: &Config) -> (Sheet, Option<Front>) {
@@ -78,9 +78,8 @@ fn judge(policy: Option<&Value>, bucket: &str, front: Option<&Front>, sheet: &mu
     const CHECK: &str = "bucket-origin-access";
     let statements = policy.map(|policy| many(&policy["Statement"])).unwrap_or_default();
     let denies_plain = statements.iter().any(|statement| {
-        let plain =
-            ["aws:SecureTransport", "aws:securetransport"].iter().find_map(|key| statement.pointer(&format!("/Condition/Bool/{key}")));
-        statement["Effect"] == "Deny" && plain.is_some_and(|plain| *plain == "false" || *plain == false)
+        let plain = conditions(statement, "aws:securetransport");
+        statement["Effect"] == "Deny" && plain.iter().any(|plain| *plain == "false" || *plain == false)
     });
     if denies_plain {
         sheet.ok("bucket-tls", format!("the policy of `{bucket}` denies whatever comes without TLS"));
@@ -90,38 +89,71 @@ fn judge(policy: Option<&Value>, bucket: &str, front: Option<&Front>, sheet: &mu
     }
     let Some(front) = front else { return };
     let allows: Vec<&Value> = statements.iter().filter(|statement| statement["Effect"] == "Allow").collect();
-    let cloudfront =
-        |statement: &&&Value| many(&statement["Principal"]["Service"]).iter().any(|service| *service == "cloudfront.amazonaws.com");
-    let named = |statement: &Value| {
-        let conditions = ["StringEquals", "ArnEquals", "ArnLike", "StringLike"];
-        let keys = ["AWS:SourceArn", "aws:SourceArn", "aws:sourcearn"];
-        let values = conditions.iter().flat_map(|operator| keys.iter().map(move |key| format!("/Condition/{operator}/{key}")));
-        values
-            .filter_map(|path| statement.pointer(&path))
-            .flat_map(many)
-            .filter_map(|arn| arn.as_str().map(str::to_owned))
-            .collect::<Vec<_>>()
-    };
+    // <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/private-content-restricting-access-to-s3.html>: a statement for
+    // each distribution, or one for all of them.
+    let reading: Vec<&Value> = allows.into_iter().filter(|statement| reads(statement)).collect();
+    let ways: Vec<&Value> = reading.iter().copied().filter(|statement| is_for_cloudfront(statement)).collect();
     let cure = format!("allow `s3:GetObject` to the service cloudfront.amazonaws.com where `AWS:SourceArn` is `{}`", front.arn);
     match front.signs {
         // That it does not is said of the distribution.
         edge::Signs::Not => {}
+        edge::Signs::Identity if !reading.iter().any(|statement| is_for_identity(statement)) => {
+            let seen = format!("the policy of `{bucket}` does not let the distribution's origin access identity read it");
+            sheet.fail(CHECK, seen, cure);
+        }
         edge::Signs::Identity => sheet.warn(
             CHECK,
             "the distribution reads the bucket by an origin access identity, the older form",
             "replace it by origin access control, which signs every request",
         ),
-        edge::Signs::Control => match allows.iter().find(cloudfront).map(|statement| named(statement)) {
-            None => sheet.fail(CHECK, format!("the policy of `{bucket}` does not let CloudFront read it"), cure),
-            Some(arns) if arns.is_empty() => {
+        edge::Signs::Control if ways.is_empty() => {
+            sheet.fail(CHECK, format!("the policy of `{bucket}` does not let CloudFront read it"), cure);
+        }
+        edge::Signs::Control if ways.iter().any(|way| names(way, &front.arn)) => {
+            sheet.ok(CHECK, format!("the distribution reads `{bucket}` by origin access control, and its policy names it"));
+        }
+        edge::Signs::Control => match ways.iter().find(|way| conditions(way, "aws:sourcearn").is_empty()) {
+            None => sheet.fail(CHECK, format!("the policy of `{bucket}` names another distribution than this one"), cure),
+            Some(way) if !conditions(way, "aws:sourceaccount").is_empty() => {
+                sheet.warn(CHECK, format!("the policy of `{bucket}` lets every distribution of an account read it"), cure);
+            }
+            Some(_) => {
                 sheet.warn(CHECK, format!("the policy of `{bucket}` lets every distribution read it, of whatever account"), cure);
             }
-            Some(arns) if arns.iter().any(|arn| *arn == front.arn || arn.ends_with('*')) => {
-                sheet.ok(CHECK, format!("the distribution reads `{bucket}` by origin access control, and its policy names it"));
-            }
-            Some(_) => sheet.fail(CHECK, format!("the policy of `{bucket}` names another distribution than this one"), cure),
         },
     }
+}
+
+/// Does a statement allow to read objects?
+fn reads(statement: &Value) -> bool {
+    let is_get = |action: &Value| action.as_str().is_some_and(|action| grants::matches(&action.to_ascii_lowercase(), "s3:getobject"));
+    statement.get("Action").is_none() || many(&statement["Action"]).iter().any(is_get)
+}
+
+fn is_for_cloudfront(statement: &Value) -> bool {
+    many(&statement["Principal"]["Service"]).iter().any(|service| *service == "cloudfront.amazonaws.com")
+}
+
+/// An identity is named by an ARN of CloudFront's, or by a canonical user, of whom nobody can tell whose it is.
+fn is_for_identity(statement: &Value) -> bool {
+    let names = many(&statement["Principal"]["AWS"]);
+    let by_arn = names.iter().any(|name| name.as_str().is_some_and(|name| name.contains("CloudFront Origin Access Identity")));
+    by_arn || statement["Principal"].get("CanonicalUser").is_some()
+}
+
+fn names(statement: &Value, distribution: &str) -> bool {
+    let arns = conditions(statement, "aws:sourcearn");
+    arns.iter().any(|arn| arn.as_str().is_some_and(|arn| grants::matches(arn, distribution)))
+}
+
+/// What a statement's conditions ask of a key, whatever the operator that compares: neither keys nor operators have a case.
+///
+/// <https://docs.aws.amazon.com/IAM/latest/UserGuide/reference_policies_elements_condition.html>
+fn conditions(statement: &Value, key: &str) -> Vec<Value> {
+    let operators = statement["Condition"].as_object().into_iter().flatten();
+    let positive = operators.filter(|(operator, _)| !operator.to_ascii_lowercase().contains("not"));
+    let pairs = positive.filter_map(|(_, pairs)| pairs.as_object()).flatten();
+    pairs.filter(|(name, _)| name.eq_ignore_ascii_case(key)).flat_map(|(_, values)| many(values)).collect()
 }
 
 fn many(value: &Value) -> Vec<Value> {
@@ -158,5 +190,32 @@ mod tests {
         let other = allow(json!({"ArnLike": {"aws:SourceArn": ["arn:2"]}}));
         assert_eq!(verdicts(json!({"Statement": [deny, other]})), [Verdict::Ok, Verdict::Fail]);
         assert_eq!(verdicts(json!({"Statement": []})), [Verdict::Warn, Verdict::Fail]);
+        // Of two distributions each has a statement; operators and keys are written in many ways.
+        assert_eq!(verdicts(json!({"Statement": [deny, other, ours]})), [Verdict::Ok, Verdict::Ok]);
+        let wide = allow(json!({"ForAnyValue:ArnLike": {"AWS:SOURCEARN": "arn:*"}}));
+        let tls =
+            json!({"Effect": "Deny", "Principal": "*", "Action": "s3:*", "Condition": {"BoolIfExists": {"AWS:SecureTransport": false}}});
+        assert_eq!(verdicts(json!({"Statement": [tls, wide]})), [Verdict::Ok, Verdict::Ok]);
+        assert_eq!(
+            verdicts(json!({"Statement": [tls, allow(json!({"StringEquals": {"aws:SourceAccount": "1"}}))]})),
+            [Verdict::Ok, Verdict::Warn]
+        );
+        let mut lists = ours.clone();
+        lists["Action"] = json!(["s3:ListBucket"]);
+        assert_eq!(verdicts(json!({"Statement": [tls, lists]})), [Verdict::Ok, Verdict::Fail]);
+    }
+
+    #[test]
+    fn an_origin_access_identity_has_to_be_let_in_too() {
+        let judged = |principal: Value| {
+            let front = Front { id: "E1".into(), arn: "arn:1".into(), signs: edge::Signs::Identity, origins: Vec::new() };
+            let mut sheet = Sheet::of("x");
+            let policy = json!({"Statement": {"Effect": "Allow", "Principal": principal, "Action": "s3:Get*"}});
+            judge(Some(&policy), "shop-web", Some(&front), &mut sheet);
+            sheet.checks[1].verdict
+        };
+        let identity = "arn:aws:iam::cloudfront:user/CloudFront Origin Access Identity E2";
+        assert_eq!([judged(json!({"AWS": identity})), judged(json!({"CanonicalUser": "79a5"}))], [Verdict::Warn; 2]);
+        assert_eq!(judged(json!({"AWS": "arn:aws:iam::1:root"})), Verdict::Fail);
     }
 }

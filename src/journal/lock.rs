@@ -183,7 +183,9 @@ impl Journal {
             let start = Moment::now();
             match write(&self.aws, &self.bucket, &key, &document, &condition).await? {
                 Wrote::Tagged(etag) => {
-                    if guard && before.is_none() && self.aws.endpoint_url().is_some() {
+                    // Whoever let go of it has asked; whoever was killed may not have.
+                    let unasked = before.as_ref().is_none_or(|before| before.holder.is_some());
+                    if guard && unasked && self.aws.endpoint_url().is_some() {
                         self.held_to_conditions(&key, &document, &etag).await?;
                     }
                     let fence = guard.then(|| self.aws.fence().clone());
@@ -199,7 +201,7 @@ impl Journal {
 
 impl Journal {
     /// Does the server refuse a write whose condition does not hold? One that takes it would let everybody have the lock. AWS does, so only
-    /// others are asked, when the lock is made for the first time.
+    /// others are asked, when the lock is made for the first time, or is taken from somebody who has not let go of it.
     async fn held_to_conditions(&self, key: &str, document: &Document, etag: &str) -> Result<(), JournalError> {
         let serialized = |document: &Document| {
             serde_json::to_vec(document).map(Bytes::from).map_err(|source| JournalError::Unreadable { key: key.to_owned(), source })

@@ -85,6 +85,9 @@ pub enum Kind {
     Failed,
 }
 
+/// So much is repeated of what nobody understands.
+const TOLD: usize = 500;
+
 /// What is said, in lower case, and what kind of trouble it is. The first that is found counts.
 ///
 /// PostgreSQL's texts: <https://www.postgresql.org/docs/15/errcodes-appendix.html>; Prisma's codes:
@@ -181,7 +184,10 @@ impl Trouble {
     pub fn of_function(payload: &str, tail: &str) -> Self {
         let failure: FunctionFailure = serde_json::from_str(payload).unwrap_or_default();
         let kind = failure.error_type.unwrap_or_else(|| "an error".to_owned());
-        let message = failure.error_message.unwrap_or_else(|| "without a message".to_owned());
+        // A runtime of one's own may tell of its failure in any way.
+        let told = || payload.trim().chars().take(TOLD).collect::<String>();
+        let message = failure.error_message.or_else(|| Some(told()).filter(|told| !matches!(told.as_str(), "" | "null" | "{}")));
+        let message = message.unwrap_or_else(|| "without a message".to_owned());
         let mut trouble = Self::of(format!("{kind}: {}", message.trim()));
         if matches!(trouble.kind, Kind::Died | Kind::Failed)
             && let Some(kind) = report(tail)
@@ -363,6 +369,8 @@ mod tests {
         let tail = "END\nREPORT RequestId: 1\tDuration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 128 MB\t";
         assert_eq!(Trouble::of_function(killed, tail).kind, Kind::OutOfMemory);
         assert_eq!(Trouble::of_function(killed, "Status: timeout").kind, Kind::Timeout);
+        assert_eq!(Trouble::of_function(r#""disk full""#, "").said, r#"an error: "disk full""#);
+        assert_eq!(Trouble::of_function("null", "").said, "an error: without a message");
     }
 
     #[test]

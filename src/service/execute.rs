@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::aws::{Aws, Service};
+use crate::aws::{Aws, Service, ServiceDeployment};
 use crate::event::{Events, Outcome, Step};
 use crate::model::{Exit, Failure, ImageUri, Stage, UnitName};
 use crate::probe;
@@ -28,6 +28,10 @@ const DRAINING: Duration = Duration::from_secs(2);
 const BLIND: Duration = Duration::from_mins(1);
 /// How long our deployment may stay out of ECS's answers.
 const UNSEEN: Duration = Duration::from_mins(1);
+/// For so long answers may be older than one that has shown our deployment.
+///
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeTasks.html> (eventual consistency)
+const OLD_ANSWERS: Duration = Duration::from_secs(5);
 /// For so long after one rollout's end the others are looked at more often.
 const NEAR: Duration = Duration::from_secs(4);
 /// From so many services on that roll at once they are looked at more often.
@@ -97,6 +101,8 @@ pub(super) struct Rollout<'a> {
     pub(super) cause: Option<Cause>,
     /// The service deployment that there was before ours.
     pub(super) earlier: Option<String>,
+    /// Our own, once it has shown.
+    staged: Option<String>,
     stage: Option<String>,
     pub(super) placement: bool,
     /// Since when as many tasks have crashed as are borne with.
@@ -168,6 +174,7 @@ impl<'a> Rollout<'a> {
             began: Instant::now(),
             cause,
             earlier,
+            staged: None,
             stage,
             placement: false,
             enough: None,
@@ -178,7 +185,7 @@ impl<'a> Rollout<'a> {
     /// Watches the deployment to its end.
     async fn follow(&mut self) -> Result<(), Failure> {
         let (mut blind, mut done): (Option<Instant>, Option<Instant>) = (None, None);
-        let mut confirmed = false;
+        let mut absent: Option<Instant> = None;
         let mut pause = self.pause();
         loop {
             let looked = self.shared.looker.look(&self.plan.cluster, &self.plan.service, pause).await;
@@ -194,7 +201,10 @@ impl<'a> Rollout<'a> {
                     }
                     continue;
                 }
-                Ok(None) => Verdict::Gone { status: "MISSING".to_owned() },
+                Ok(None) => {
+                    self.last = None;
+                    Verdict::Gone { status: "MISSING".to_owned() }
+                }
                 Ok(Some(service)) => {
                     blind = None;
                     let verdict = self.judge(&service).await;
@@ -203,14 +213,15 @@ impl<'a> Rollout<'a> {
                 }
             };
             // An answer may come from before our update, or from a part of ECS that has not heard of it: what ends a rollout by what is
-            // not there has to show twice.
+            // not there has to go on showing.
             let by_absence = !self.is_listed() && !matches!(verdict, Verdict::Rolling { .. } | Verdict::Unseen | Verdict::Done);
-            if by_absence && !confirmed {
-                confirmed = true;
+            if by_absence && absent.get_or_insert_with(Instant::now).elapsed() < self.doubt() {
                 pause = Duration::from_millis(500);
                 continue;
             }
-            confirmed = by_absence;
+            if !by_absence {
+                absent = None;
+            }
             match verdict {
                 Verdict::Done => {
                     let alone = self.last.as_ref().is_some_and(|service| watch::serves_alone(service, &self.ours));
@@ -274,6 +285,14 @@ impl<'a> Rollout<'a> {
         ended.is_some_and(|at| at.elapsed() < NEAR)
     }
 
+    /// For how long an answer without our deployment may be a late one.
+    fn doubt(&self) -> Duration {
+        let primary = self.last.as_ref().and_then(Service::primary);
+        // A rollback of ECS's is a deployment of its own: one that was there before ours, or none at all, is more likely an old answer.
+        let is_old = primary.is_none_or(|primary| !primary.id.is_empty() && self.ours.before.contains(&primary.id));
+        if is_old { OLD_ANSWERS } else { Duration::from_millis(400) }
+    }
+
     fn is_listed(&self) -> bool {
         self.last.as_ref().is_some_and(|service| watch::entry(service, &self.ours).is_some())
     }
@@ -290,8 +309,7 @@ impl<'a> Rollout<'a> {
             self.say(cause);
         }
         if self.plan.way.is_staged()
-            && let Ok(Some(staged)) = self.shared.aws.service_deployment(&self.plan.cluster, &self.plan.service).await
-            && self.earlier.as_ref() != Some(&staged.arn)
+            && let Some(staged) = self.service_deployment().await
         {
             if staged.lifecycle_stage.is_some() && staged.lifecycle_stage != self.stage {
                 self.stage.clone_from(&staged.lifecycle_stage);
@@ -301,6 +319,18 @@ impl<'a> Rollout<'a> {
             verdict = watch::with_stages(verdict, &staged);
         }
         verdict
+    }
+
+    /// Our service deployment: the first one that shows and was not there before. Another one after it is somebody else's.
+    async fn service_deployment(&mut self) -> Option<ServiceDeployment> {
+        let aws = &self.shared.aws;
+        let found = match &self.staged {
+            Some(arn) => aws.described_deployment(arn).await,
+            None => aws.service_deployment(&self.plan.cluster, &self.plan.service).await,
+        };
+        let found = found.ok().flatten().filter(|found| self.earlier.as_ref() != Some(&found.arn))?;
+        self.staged = Some(found.arn.clone()).filter(|arn| !arn.is_empty());
+        Some(found)
     }
 
     /// Is it time to give up without ECS? Its circuit breaker is left its turn where it is on and counts too.

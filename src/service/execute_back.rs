@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use crate::aws::{Aws, AwsError};
+use crate::aws::{Aws, AwsError, ServiceDeployment};
 use crate::event::{Outcome, Step};
 use crate::model::{Exit, Failure, Stage, UnitName};
 
@@ -16,6 +16,8 @@ use super::watch::{self, Back, Ours};
 
 /// How long a rollback may take before a person is asked for, unless the service's own timeout is shorter.
 const ROLLBACK: Duration = Duration::from_mins(10);
+/// So long it may take in any case: somebody who is out of patience with the new version is not with the old one.
+const AT_LEAST: Duration = Duration::from_secs(20);
 /// How long ECS is waited for to begin what it has announced.
 const ITS_TURN: Duration = Duration::from_secs(10);
 /// So often the service deployment is asked for while a rollback goes on: it alone says that one has failed.
@@ -32,13 +34,21 @@ pub(super) enum Push {
 
 /// Tells ECS to go back: by ending the deployment where it can be asked for that, else by another update.
 pub(super) async fn push(aws: &Aws, cluster: &str, service: &str, back_to: &str) -> Result<&'static str, AwsError> {
-    let under_way = aws.service_deployment(cluster, service).await.ok().flatten();
-    if let Some(found) = under_way.filter(|found| matches!(found.status.as_str(), "PENDING" | "IN_PROGRESS"))
+    let found = aws.service_deployment(cluster, service).await.ok().flatten();
+    if found.as_ref().is_some_and(goes_back) {
+        return Ok("ECS is rolling it back already");
+    }
+    if let Some(found) = found.filter(|found| matches!(found.status.as_str(), "PENDING" | "IN_PROGRESS"))
         && aws.stop_service_deployment(&found.arn).await.is_ok()
     {
         return Ok("its deployment is stopped and rolled back");
     }
     aws.roll_service(cluster, service, back_to, false, None).await.map(|_| "it is told to run the revision before")
+}
+
+/// Whoever updates the service now ends the rollback that is under way, and begins another deployment.
+fn goes_back(found: &ServiceDeployment) -> bool {
+    matches!(found.status.as_str(), "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS")
 }
 
 impl Rollout<'_> {
@@ -96,7 +106,7 @@ async fn back(shared: &Rollouts, name: &UnitName, plan: &ServicePlan, ours: &Our
         });
     };
     let by_hand = person(format!("tell `{}` in the cluster `{}` to run `{}`", plan.service, plan.cluster, short(back_to)));
-    let patience = ROLLBACK.min(Duration::from_secs(plan.timeout_seconds));
+    let patience = ROLLBACK.min(Duration::from_secs(plan.timeout_seconds)).max(AT_LEAST);
     let start = Instant::now();
     let (mut pushed, mut updated, mut looks) = (None::<Instant>, false, 0);
     let mut pause = Duration::ZERO;
@@ -126,6 +136,10 @@ async fn back(shared: &Rollouts, name: &UnitName, plan: &ServicePlan, ours: &Our
                 let ignored = pushed.is_some_and(|at| at.elapsed() > ITS_TURN) && !updated;
                 let result = match (pushed, its_turn) {
                     (None, true) => Some(push(&shared.aws, &plan.cluster, &plan.service, back_to).await),
+                    _ if ignored && is_going_back(shared, plan).await => {
+                        pushed = Some(Instant::now());
+                        None
+                    }
                     _ if ignored => {
                         updated = true;
                         let again = shared.aws.roll_service(&plan.cluster, &plan.service, back_to, false, None).await;
@@ -157,6 +171,12 @@ async fn back(shared: &Rollouts, name: &UnitName, plan: &ServicePlan, ours: &Our
             return Err(NotBack { how: "its rollback did not come to an end", why, hint: by_hand });
         }
     }
+}
+
+/// Does ECS say that it is on the way, although the service does not show it? Traffic is shifted back before tasks are.
+async fn is_going_back(shared: &Rollouts, plan: &ServicePlan) -> bool {
+    let found = shared.aws.service_deployment(&plan.cluster, &plan.service).await;
+    found.is_ok_and(|found| found.is_some_and(|found| goes_back(&found)))
 }
 
 /// Brings a service that has rolled back to where it was, because another one of the release has failed.

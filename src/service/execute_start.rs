@@ -17,6 +17,9 @@ const BURST: u32 = 15;
 /// When it is looked whether an update whose answer was lost has come to ECS all the same.
 const UNANSWERED: [Duration; 4] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
+/// For so long ECS may not know a revision that it has just registered: what it answers lags behind.
+const LATE: [Duration; 4] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
+
 /// The failure before ECS was told anything.
 fn not_started(name: &UnitName, plan: &ServicePlan, error: AwsError) -> Failure {
     let cure = error.hint().unwrap_or_else(|| "run the same command again".to_owned());
@@ -88,13 +91,24 @@ async fn begin<'a>(
     };
     shared.is(name, Phase::Starting);
     // A service that is told to run the revision that it has failed at begins a new deployment only when it is forced to.
-    let told = aws.roll_service(&plan.cluster, &plan.service, &revision, revision == plan.from, plan.tasks).await;
+    let mut pauses = LATE.into_iter();
+    let told = loop {
+        let told = aws.roll_service(&plan.cluster, &plan.service, &revision, revision == plan.from, plan.tasks).await;
+        // What was registered a moment ago may not be known everywhere yet.
+        let unknown = |error: &AwsError| error.is_not_found() && error.code().is_some_and(|code| code.starts_with("Client"));
+        match (told, pauses.next()) {
+            (Err(error), Some(pause)) if unknown(&error) => tokio::time::sleep(pause).await,
+            (told, _) => break told,
+        }
+    };
     let service = match told {
         Ok(service) => service,
         Err(error) if error.is_answer_lost() || error.is_server_fault() => begun(shared, name, plan, &revision, error).await?,
         Err(error) => return Err(failed(error)),
     };
-    let own = service.primary().filter(|primary| primary.task_definition == revision);
+    // With stages of its own a deployment may not be the one in force before traffic is shifted to it.
+    let begun = service.deployments.iter().filter(|one| plan.way.is_staged() && one.task_definition == revision);
+    let own = service.primary().filter(|primary| primary.task_definition == revision).or_else(|| begun.max_by_key(|one| one.created_at));
     let id = own.map(|own| own.id.clone()).unwrap_or_default();
     let before = service.deployments.iter().map(|deployment| deployment.id.clone()).filter(|other| *other != id).collect();
     let back_to = plan.back_to.clone().filter(|back_to| *back_to != revision);

@@ -52,21 +52,45 @@ pub(super) async fn of_task(aws: &Aws, plan: &ServicePlan, definition: &Definiti
 /// Why nothing comes of a deployment whose tasks have not crashed.
 pub(super) async fn of_service(aws: &Aws, plan: &ServicePlan, definition: &Definition, service: Option<&Service>, since: i64) -> Cause {
     let events = service.into_iter().flat_map(|service| &service.events).filter(|event| event.created_at == 0 || event.created_at >= since);
-    let telling = |message: &str| ["unable to", "insufficient", "not steady", "unhealthy"].iter().any(|word| message.contains(word));
+    let words = ["unable to", "insufficient", "not steady", "unhealthy", "failed to", "unavailable"];
+    let telling = |message: &str| words.iter().any(|word| message.contains(word));
     let told = events.map(|event| event.message.as_str()).find(|message| telling(message));
     if let Some(message) = told.filter(|message| is_placement(message)) {
         return of_placement(aws, plan, definition, message).await;
     }
     let targets = targets(aws, plan).await;
     let headline = match (targets, told) {
+        (_, Some(message)) if cure_of(message).is_some() => without_prefix(message).to_owned(),
         (Some(targets), _) => targets,
         (None, Some(message)) => without_prefix(message).to_owned(),
         (None, None) => {
             "none of its tasks has stopped, and ECS says nothing: they did not become healthy, or could not be placed".to_owned()
         }
     };
-    let hint = "see what the new version answers to its health check, and whether it starts within the grace period".to_owned();
-    Cause { headline, lines: Vec::new(), hint }
+    let hint = told.and_then(cure_of);
+    let hint = hint.unwrap_or("see what the new version answers to its health check, and whether it starts within the grace period");
+    Cause { headline, lines: Vec::new(), hint: hint.to_owned() }
+}
+
+/// What helps against what ECS says in an event, where it is neither the new version nor the hosts.
+///
+/// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/service-event-messages-list.html>
+fn cure_of(message: &str) -> Option<&'static str> {
+    const CURES: [(&str, &str); 6] = [
+        (
+            "Capacity is unavailable",
+            "Fargate has no room in these zones at present: release again later, or give the service subnets in more zones",
+        ),
+        (
+            "reached the limit on the number of",
+            "the account's quota is used up: ask for more in Service Quotas, or run fewer tasks meanwhile",
+        ),
+        ("unable to assume the role", "let `ecs-tasks.amazonaws.com` assume the task's roles (their trust policies), and release again"),
+        ("does not have enough available IP addresses", "give the service subnets with free addresses, and release again"),
+        ("not enough free IP addresses", "give the service subnets with free addresses, and release again"),
+        ("register targets", "correct the target group (its target type, its VPC, its load balancer), and release again"),
+    ];
+    CURES.iter().find(|(said, _)| message.contains(said)).map(|(_, cure)| *cure)
 }
 
 /// Does an event say that there is no place for a task?
@@ -76,8 +100,9 @@ pub(super) fn is_placement(message: &str) -> bool {
 
 /// Why no task can be placed: ECS's own words, and the room on the hosts.
 pub(super) async fn of_placement(aws: &Aws, plan: &ServicePlan, definition: &Definition, message: &str) -> Cause {
-    let asked = asks(definition);
-    let rooms = aws.room(&plan.cluster).await.unwrap_or_default();
+    let asked = asks(definition).filter(|_| cure_of(message).is_none());
+    // Where it is not the hosts, they need not be looked at.
+    let rooms = if cure_of(message).is_none() { aws.room(&plan.cluster).await.unwrap_or_default() } else { Vec::new() };
     let line = |room: &crate::aws::Room| {
         let state = if room.status == "ACTIVE" { String::new() } else { format!(", {}", room.status) };
         format!(
@@ -93,7 +118,9 @@ pub(super) async fn of_placement(aws: &Aws, plan: &ServicePlan, definition: &Def
     Cause {
         headline: format!("{}{needs}", without_prefix(message)),
         lines,
-        hint: "add hosts to the cluster, lower what a task asks for, or lower minimumHealthyPercent so that old tasks make room".to_owned(),
+        hint: cure_of(message)
+            .unwrap_or("add hosts to the cluster, lower what a task asks for, or lower minimumHealthyPercent so that old tasks make room")
+            .to_owned(),
     }
 }
 

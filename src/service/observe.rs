@@ -74,7 +74,11 @@ async fn batch_of(aws: &Aws, cluster: &str, batch: &[(&UnitName, &Service)]) -> 
 async fn described(aws: &Aws, service: &aws::Service) -> Result<FoundService, AwsError> {
     let (revision, newest) = revisions(aws, &service.task_definition).await?;
     let primary = service.primary();
-    let complete = |deployment: &&aws::Deployment| matches!(deployment.rollout_state.as_deref(), Some("COMPLETED") | None);
+    // Where there are no rollout states, what has all its tasks is complete.
+    let complete = |deployment: &&aws::Deployment| match deployment.rollout_state.as_deref() {
+        None => service.deployments.len() == 1 || deployment.running >= deployment.desired,
+        state => state == Some("COMPLETED"),
+    };
     // A rollback that is under way leads to where it leads, whatever ran before.
     let serving = primary.filter(complete).or_else(|| service.deployments.iter().filter(complete).max_by_key(|one| one.running));
     let older = || service.deployments.iter().find(|one| one.status != "PRIMARY" && one.rollout_state.as_deref() != Some("FAILED"));
@@ -89,7 +93,8 @@ async fn described(aws: &Aws, service: &aws::Service) -> Result<FoundService, Aw
         images: revision.containers.iter().map(|container| (container.name.clone(), container.image.clone())).collect(),
         architecture: revision.cpu_architecture.clone(),
         deployment: primary.map(|primary| {
-            let state = primary.rollout_state.clone().unwrap_or_else(|| "COMPLETED".to_owned());
+            let otherwise = || if complete(&primary) { "COMPLETED" } else { "IN_PROGRESS" };
+            let state = primary.rollout_state.clone().unwrap_or_else(|| otherwise().to_owned());
             (primary.id.clone(), state)
         }),
         tasks: (service.desired, service.running),

@@ -102,12 +102,15 @@ pub(super) fn with_stages(verdict: Verdict, staged: &ServiceDeployment) -> Verdi
         reason.cloned().unwrap_or_else(|| format!("the service deployment is {}", staged.status))
     };
     match (&verdict, staged.status.as_str()) {
+        // Before traffic is shifted the old revision may be the one in force: that is no way back.
+        (Verdict::Failed { .. } | Verdict::Done | Verdict::Unseen, "PENDING" | "IN_PROGRESS") => {
+            Verdict::Rolling { running: 0, desired: 0, failed: 0 }
+        }
         (Verdict::Superseded { .. } | Verdict::Gone { .. } | Verdict::Failed { .. }, _) => verdict,
         (_, "SUCCESSFUL") => Verdict::Done,
         (_, "STOPPED" | "STOP_REQUESTED" | "ROLLBACK_REQUESTED" | "ROLLBACK_IN_PROGRESS" | "ROLLBACK_SUCCESSFUL" | "ROLLBACK_FAILED") => {
             Verdict::Failed { reason: reason() }
         }
-        (Verdict::Done, "PENDING" | "IN_PROGRESS") => Verdict::Rolling { running: 0, desired: 0, failed: 0 },
         _ => verdict,
     }
 }
@@ -139,9 +142,10 @@ pub(super) fn way_back(service: &Service, ours: &Ours) -> Back {
     let is_ours = entry(service, ours).is_some_and(|own| std::ptr::eq(own, primary)) || primary.task_definition == ours.revision;
     match primary.rollout_state.as_deref() {
         _ if is_ours => Back::NotBegun,
-        Some("COMPLETED") | None => Back::Done(primary.task_definition.clone()),
+        Some("COMPLETED") => Back::Done(primary.task_definition.clone()),
+        None if primary.running >= primary.desired && primary.pending == 0 => Back::Done(primary.task_definition.clone()),
         Some("FAILED") => Back::Failed(primary.rollout_reason.clone().unwrap_or_else(|| "ECS gives no reason".to_owned())),
-        Some(_) => Back::OnTheWay,
+        Some(_) | None => Back::OnTheWay,
     }
 }
 
@@ -237,6 +241,10 @@ mod tests {
         assert_eq!(way_back(&service(vec![back("IN_PROGRESS")]), &ours()), Back::OnTheWay);
         assert_eq!(way_back(&service(vec![ours_in("FAILED")]), &ours()), Back::NotBegun);
         assert_eq!(way_back(&service(vec![back("FAILED")]), &ours()), Back::Failed("FAILED it is".into()));
+        // Behind a Classic Load Balancer there are no rollout states: API_Deployment.
+        let stateless = |running| Deployment { rollout_state: None, running, ..back("") };
+        assert_eq!(way_back(&service(vec![stateless(1)]), &ours()), Back::OnTheWay);
+        assert_eq!(way_back(&service(vec![stateless(2)]), &ours()), Back::Done("td:1".into()));
     }
 
     #[test]
@@ -255,5 +263,8 @@ mod tests {
         assert!(matches!(with_stages(Verdict::Done, &staged("IN_PROGRESS")), Verdict::Rolling { .. }));
         assert_eq!(with_stages(Verdict::Unseen, &staged("SUCCESSFUL")), Verdict::Done);
         assert!(matches!(with_stages(Verdict::Done, &staged("ROLLBACK_IN_PROGRESS")), Verdict::Failed { .. }));
+        let back = Verdict::Failed { reason: "ECS is rolling back".into() };
+        assert!(matches!(with_stages(back.clone(), &staged("IN_PROGRESS")), Verdict::Rolling { .. }), "the old one is in force as yet");
+        assert_eq!(with_stages(back.clone(), &staged("ROLLBACK_IN_PROGRESS")), back);
     }
 }

@@ -243,6 +243,11 @@ fn failed(name: &UnitName, exit: Exit, what: &str, key: &dyn std::fmt::Display, 
 /// How long the page may take to become the new one: CloudFront says 5 s for most edges, and up to minutes for the last.
 const PATIENCE: Duration = Duration::from_mins(1);
 
+/// How long a file that a page names may be missing: an edge that was asked for it too early keeps the error for 10 s.
+///
+/// <https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/HTTPStatusCodes.html>
+const ERRORS: Duration = Duration::from_secs(12);
+
 /// Asks for the page (or file) at `url` until it is the released one, then for every asset that a page names.
 ///
 /// Not only the status counts: a distribution that answers every missing key with its page says 200 for an absent script.
@@ -280,17 +285,28 @@ pub async fn check(client: &probe::Client, name: &UnitName, url: &str, wanted: &
             let html = String::from_utf8_lossy(&page.body).into_owned();
             let assets = probe::references(&html, url);
             for asset in &assets {
-                let answer = client.get(asset).await.map_err(|error| failed(format!("`{asset}`: {error}")))?;
-                if answer.status != 200 {
-                    return Err(failed(format!("the page names `{asset}`, which answers {}", answer.status)));
-                }
-                if let Some(served) = answer.content_type.as_deref().filter(|served| is_page(served) && !is_page_path(asset)) {
-                    return Err(failed(format!("the page names `{asset}`, which is served as `{served}`: an error page in its place?")));
+                let begun = tokio::time::Instant::now();
+                while let Some(wrong) = wrong(client, asset).await {
+                    if begun.elapsed() > ERRORS {
+                        return Err(failed(wrong));
+                    }
+                    tokio::time::sleep(Duration::from_millis(500)).await;
                 }
             }
             Ok(((), Outcome::Done, format!("{url} and {} files that it names", assets.len())))
         })
         .await
+}
+
+/// What is wrong with a file that a page names, if anything is.
+async fn wrong(client: &probe::Client, asset: &str) -> Option<String> {
+    let answer = match client.get(asset).await {
+        Ok(answer) if answer.status == 200 => answer,
+        Ok(answer) => return Some(format!("the page names `{asset}`, which answers {}", answer.status)),
+        Err(error) => return Some(format!("`{asset}`: {error}")),
+    };
+    let served = answer.content_type.filter(|served| is_page(served) && !is_page_path(asset))?;
+    Some(format!("the page names `{asset}`, which is served as `{served}`: an error page in its place?"))
 }
 
 fn is_page(content_type: &str) -> bool {

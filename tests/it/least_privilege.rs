@@ -317,6 +317,26 @@ async fn a_task_migrates_under_its_policy() {
     prove(&cloud, &mut shop, &Stage { name: "migrations", given: Given::Image, before: &[], made_up: &made_up, needs: &needs }).await;
 }
 
+/// `verify` sees under its policy what it sees as root, and without it says what it was not allowed to see.
+#[tokio::test]
+async fn what_verify_looks_at_is_in_its_policy() {
+    let (cloud, mut shop) = guarded("least-verify").await;
+    let policy: Value = serde_json::from_str(&shop.scene.windlass(&["policy", "verify"]).expect(0).stdout).unwrap();
+    let nothing = json!({ "Version": "2012-10-17", "Statement": [{ "Sid": "None", "Effect": "Allow", "Action": ["sts:GetCallerIdentity"], "Resource": ["*"] }] });
+    let given = json!([{ "policy": policy, "without": null }, { "policy": nothing, "without": null }]);
+    let users = python(USERS, &[cloud.url(), "least-verify"], &given);
+    let users: Vec<(&str, &str)> = users.lines().map(|line| line.split_once(' ').unwrap()).collect();
+    let sees = |shop: &Shop| {
+        let outcome = shop.scene.windlass(&["verify", "--format", "json"]);
+        serde_json::from_str::<Value>(&outcome.stdout).unwrap_or_else(|_| panic!("{}\n{}", outcome.stdout, outcome.stderr))
+    };
+    let as_root = sees(&shop);
+    as_user(&mut shop, users[0].0, users[0].1);
+    assert_eq!(sees(&shop), as_root);
+    as_user(&mut shop, users[1].0, users[1].1);
+    assert_ne!(sees(&shop), as_root);
+}
+
 /// The policy without a stage is that of the verbs that do all of them.
 #[tokio::test]
 async fn a_release_and_its_rollback_need_no_more_than_the_five_policies_together() {

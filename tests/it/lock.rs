@@ -203,6 +203,16 @@ async fn a_server_that_ignores_conditions_is_refused_when_the_lock_is_made() {
         shop.release();
         assert_eq!(shop.proxy.faults_left(), 0);
     }
+    // Killed before it had heard: whoever takes the lock over asks.
+    let shop = Shop::site("lock-unasked").await;
+    assert!(shop.killed_at(2));
+    let is_lock = |request: &Recorded| request.operation == "s3:PutObject" && request.path.ends_with("/lock.json");
+    shop.proxy.fail_next(is_lock, 1, Fault::Rewrite(Box::new(|status, body| (status, body))));
+    shop.proxy.fail_next(is_lock, 1, Fault::Rewrite(Box::new(|_, _| (200, String::new()))));
+    let failed = shop.run(&["release"]).expect(11);
+    assert!(failed.stderr.contains("the server of the state's bucket `lock-unasked-state` ignores"), "{}", failed.stderr);
+    assert_eq!(shop.proxy.faults_left(), 0);
+
     let shop = Shop::site("lock-conditions").await;
     shop.release();
     let writes = |shop: &Shop| shop.proxy.writes().iter().filter(|request| request.path.ends_with("/lock.json")).count();

@@ -60,13 +60,17 @@ async fn a_version_is_published_and_that_version_is_invoked() {
 #[tokio::test]
 async fn what_was_refused_before_it_ran_is_tried_again() {
     let shop = pushed("migration-refused").await;
+    // A version that was published a moment ago.
+    shop.proxy.fail_next(invokes, 1, Fault::json(404, "ResourceNotFoundException", "Function not found: migration-refused:1"));
     // "429: The request throughput limit was exceeded": https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html
     shop.proxy.fail_next(invokes, 1, Fault::json(429, "TooManyRequestsException", "Rate Exceeded."));
     // "409: The resource already exists, or another operation is in progress."
     shop.proxy.fail_next(invokes, 1, Fault::json(409, "ResourceConflictException", "The function is being updated."));
+    // "409: Lambda is initializing your function. You can invoke the function when the function state becomes Active."
+    shop.proxy.fail_next(invokes, 1, Fault::json(409, "SnapStartNotReadyException", "Lambda is initializing your function."));
     shop.proxy.fail_next(invokes, 1, answers(&json!({ "applied": ["items.0001_initial"] })));
     let outcome = shop.run(&["release", "api"]).expect(0);
-    assert_eq!((times(&shop, "lambda:Invoke"), shop.proxy.faults_left()), (3, 0));
+    assert_eq!((times(&shop, "lambda:Invoke"), shop.proxy.faults_left()), (5, 0));
     assert!(outcome.stderr.contains("Lambda had no room for the migration"), "{}", outcome.stderr);
 }
 

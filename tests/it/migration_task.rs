@@ -102,6 +102,106 @@ async fn a_killed_run_is_followed_by_one_that_attaches_to_its_task() {
     assert_eq!((times(&shop, "ecs:RunTask"), times(&shop, "ecs:UpdateService")), (0, 1));
 }
 
+/// Kills a release when it asks for its task, and gives what it has asked.
+fn killed_at_its_task(shop: &Shop) -> Value {
+    let killed = (1..30).find(|number| {
+        shop.killed_at_in(*number, &["release", "api"]);
+        shop.proxy.written().last().is_some_and(|last| last == "ecs:RunTask")
+    });
+    assert!(killed.is_some());
+    let asked = shop.proxy.requests().into_iter().find(|request| request.operation == "ecs:RunTask").unwrap();
+    serde_json::from_str(&asked.body).unwrap()
+}
+
+/// What `ListTasks` answers.
+fn listed(arns: &[&str]) -> Fault {
+    answers(&json!({ "taskArns": arns }))
+}
+
+#[tokio::test]
+async fn a_task_that_was_over_before_anybody_looked_is_judged_all_the_same() {
+    let shop = tasked("task-quick").await;
+    let asked = killed_at_its_task(&shop);
+    // Those that run are listed by what started them; those that have ended by their family alone: API_ListTasks.
+    shop.proxy.fail_next(is("ecs:ListTasks"), 1, listed(&[]));
+    shop.proxy.fail_next(is("ecs:ListTasks"), 1, listed(&[ARN]));
+    let mut end = stopped(Some(0), "EssentialContainerExited", "Essential container in task exited", None);
+    end["tasks"][0]["startedBy"] = asked["startedBy"].clone();
+    shop.proxy.fail_next(is("ecs:DescribeTasks"), 2, answers(&end));
+    let outcome = shop.run(&["release", "api"]).expect(0);
+    assert!(outcome.stderr.contains(&format!("following its task {ARN}")), "{}", outcome.stderr);
+    assert_eq!((times(&shop, "ecs:RunTask"), times(&shop, "ecs:UpdateService"), shop.proxy.faults_left()), (0, 1, 0));
+}
+
+/// Writes into the state when the last attempt began, and which task it was.
+async fn rewrite(shop: &Shop, started: time::OffsetDateTime, task: Option<&str>) -> String {
+    let mut history = shop.state_json("migrations/main.json").await;
+    history["last"]["started"] = started.format(&time::format_description::well_known::Rfc3339).unwrap().into();
+    if let Some(task) = task {
+        history["last"]["runs"] = task.into();
+    }
+    let key = "windlass/shop/default/migrations/main.json";
+    let body = history.to_string().into_bytes().into();
+    shop.seed.s3().put_object().bucket(format!("{}-state", shop.name)).key(key).body(body).send().await.unwrap();
+    history["last"]["mark"].as_str().unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn the_log_of_a_task_outlives_it() {
+    let name = "task-forgotten";
+    let shop = Shop::site(name).await;
+    let registry = crate::support::ministack::shared().registry();
+    shop.add_service(registry);
+    shop.configure(&format!("driver: lambda-image, from: api, function: {name}"), "driver: task, from: api");
+    shop.seed.repository(&format!("{name}/api")).await;
+    let digest = shop.seed.image(&format!("{name}/api"), "before").await;
+    shop.seed.cluster(name).await;
+    shop.seed.service_with(name, name, &format!("{registry}/{name}/api@{digest}"), &[]).await;
+    shop.push_image().await;
+    killed_at_its_task(&shop);
+    let mark = rewrite(&shop, time::OffsetDateTime::now_utc() - time::Duration::hours(3), Some(ARN)).await;
+    // ECS forgets a task about an hour after its end: API_DescribeTasks.
+    let forgotten = json!({ "tasks": [], "failures": [{ "arn": ARN, "reason": "MISSING" }] });
+    shop.proxy.fail_next(is("ecs:DescribeTasks"), 1, answers(&forgotten));
+    let end = json!({ "mark": mark, "answer": { "protocol": 1, "applied": ["items.0001_initial"], "pending": [] } });
+    let events = json!({ "events": [{ "timestamp": 1, "message": format!("windlass-end {end}") }], "nextForwardToken": "f" });
+    shop.proxy.fail_next(is("logs:GetLogEvents"), 1, answers(&events));
+    let outcome = shop.run(&["release", "api"]).expect(0);
+    assert!(outcome.stderr.contains("the earlier run had done it: applied items.0001_initial"), "{}", outcome.stderr);
+    assert_eq!((times(&shop, "ecs:RunTask"), times(&shop, "ecs:UpdateService")), (0, 1));
+}
+
+#[tokio::test]
+async fn an_attempt_that_has_no_task_was_never_begun() {
+    let shop = tasked("task-never").await;
+    killed_at_its_task(&shop);
+    // A command of one's own is not repeated unless it is known that it has not run.
+    shop.configure("framework: django", "framework: command, command: migrate");
+    rewrite(&shop, time::OffsetDateTime::now_utc() - time::Duration::minutes(5), None).await;
+    shop.proxy.fail_next(is("ecs:ListTasks"), 9, listed(&[]));
+    shop.proxy.fail_next(is("ecs:RunTask"), 1, started());
+    let end = stopped(Some(0), "EssentialContainerExited", "Essential container in task exited", None);
+    shop.proxy.fail_next(is("ecs:DescribeTasks"), 1, answers(&end));
+    shop.run(&["release", "api"]).expect(0);
+    assert_eq!((times(&shop, "ecs:RunTask"), times(&shop, "ecs:UpdateService")), (1, 1));
+}
+
+#[tokio::test]
+async fn what_ecs_says_a_little_late_is_waited_for() {
+    let shop = tasked("task-late").await;
+    // "eventual consistency": https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html
+    shop.proxy.fail_next(is("ecs:RunTask"), 2, Fault::json(400, "ClientException", "TaskDefinition not found."));
+    shop.proxy.fail_next(is("ecs:RunTask"), 1, started());
+    shop.proxy.fail_next(is("ecs:DescribeTasks"), 1, answers(&json!({ "tasks": [], "failures": [{ "arn": ARN, "reason": "MISSING" }] })));
+    // That it has ended is known before what it has ended with.
+    let early = stopped(None, "EssentialContainerExited", "Essential container in task exited", None);
+    shop.proxy.fail_next(is("ecs:DescribeTasks"), 1, answers(&early));
+    let end = stopped(Some(0), "EssentialContainerExited", "Essential container in task exited", None);
+    shop.proxy.fail_next(is("ecs:DescribeTasks"), 1, answers(&end));
+    shop.run(&["release", "api"]).expect(0);
+    assert_eq!((times(&shop, "ecs:RunTask"), shop.proxy.faults_left()), (3, 0));
+}
+
 #[tokio::test]
 async fn a_signal_stops_the_task_where_that_is_wanted() {
     let shop = tasked("task-abort").await;
@@ -167,11 +267,14 @@ async fn a_snapshot_is_taken_first_and_without_one_nothing_is_migrated() {
     };
     shop.proxy.fail_next(is("rds:DescribeDBInstances"), 2, xml(instance));
     shop.proxy.fail_next(is("rds:DescribeDBSnapshots"), 1, absent());
-    shop.proxy.fail_next(
-        is("rds:CreateDBSnapshot"),
-        1,
-        xml("<CreateDBSnapshotResponse><CreateDBSnapshotResult/></CreateDBSnapshotResponse>"),
-    );
+    // It is being backed up; then an attempt whose answer was lost has begun it: API_CreateDBSnapshot, errors.
+    let refused = |code: &str| Fault::Answer {
+        status: 400,
+        headers: vec![("content-type", "text/xml".to_owned())],
+        body: format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>x</Message></Error></ErrorResponse>"),
+    };
+    shop.proxy.fail_next(is("rds:CreateDBSnapshot"), 1, refused("InvalidDBInstanceState"));
+    shop.proxy.fail_next(is("rds:CreateDBSnapshot"), 1, refused("DBSnapshotAlreadyExists"));
     shop.proxy.fail_next(is("rds:DescribeDBSnapshots"), 1, snapshots("failed"));
     let failed = shop.run(&["release", "api"]).expect(23);
     assert!(

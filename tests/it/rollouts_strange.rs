@@ -30,6 +30,15 @@ const STRANGE: &[(&str, i32, &str, &[&str])] = &[
     ("late", 0, "", &[]),
     ("lost", 0, "", &[]),
     ("lost-for-good", 0, "", &["ECS has begun to roll, though its answer was lost"]),
+    ("old-answers", 0, "", &[]),
+    ("missing-answers", 0, "", &[]),
+    ("crowded", 0, "", &[]),
+    ("late-revision", 0, "", &[]),
+    ("blue-green-paged", 0, "", &["BLUE_GREEN is at "]),
+    ("blue-first", 0, "", &["BLUE_GREEN is at "]),
+    ("blue-green-slowly-back", 30, "", &["was rolled back", "`blue-green-slowly-back:1` serves"]),
+    ("no-capacity", 32, "timeout: 5s", &["Capacity is unavailable", "hint: `no-capacity:1` serves", "Fargate has no room in these zones"]),
+    ("no-role", 32, "timeout: 5s", &["unable to assume the role", "let `ecs-tasks.amazonaws.com` assume the task's roles"]),
 ];
 
 #[test]
@@ -54,6 +63,9 @@ fn an_endpoint_that_says_little_is_judged_as_well() {
         let begun = state[scenario].as_array().unwrap().iter().filter(|one| !one["revision"].as_str().unwrap().ends_with(":1")).count();
         assert_eq!(begun, 1, "{scenario}: {}", state[scenario]);
     }
+    assert_eq!(ecs.calls_of("RegisterTaskDefinition", "lost").len(), 1, "what was registered unseen is found");
+    // A rollback of ECS's own is left to go on.
+    assert_eq!(ecs.calls_of("UpdateService", "blue-green-slowly-back").len(), 1);
 }
 
 /// Starts a release, and gives it once `action` was asked for.

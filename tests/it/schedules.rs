@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use crate::shop::Shop;
 use crate::support::ministack;
+use crate::support::proxy::Fault;
 use crate::support::seed::ACCOUNT;
 
 /// Asks the local cloud, past the proxy, what no SDK here knows. `service` is what the request is signed for.
@@ -120,6 +121,50 @@ async fn scheduled_tasks_follow_their_service_there_and_back() {
     shop.run(&["rollback"]).expect(0);
     assert_eq!(revision(&target("scheduled-nightly", "tidy")), first);
     assert_eq!(revision(&ask("scheduler", "GET", "/schedules/scheduled-hourly", "", &Value::Null)["Target"]), first);
+}
+
+/// Where one service fails and the policy brings the others back, what follows them goes back too.
+#[tokio::test]
+async fn scheduled_tasks_go_back_with_a_service_that_is_brought_back() {
+    let name = "scheduled-back";
+    let shop = Shop::whole(name).await;
+    shop.configure(&format!("migrations:\n  main: {{framework: django, driver: lambda-image, from: api, function: {name}}}\n"), "");
+    shop.push_image().await;
+    shop.release();
+    let first = shop.state_json("live.json").await["services"]["api"]["revision"].as_str().unwrap().to_owned();
+    rule(name, "scheduled-back-nightly", &[("tidy", &first)]);
+    let schedule = json!({
+        "ScheduleExpression": "rate(1 day)", "FlexibleTimeWindow": {"Mode": "OFF"},
+        "Target": {"Arn": arn(name), "RoleArn": format!("arn:aws:iam::{ACCOUNT}:role/s"), "EcsParameters": {"TaskDefinitionArn": first}},
+    });
+    ask("scheduler", "POST", "/schedules/scheduled-back-hourly", "", &schedule);
+    let worker = format!("registry.example/worker@sha256:{}", "1".repeat(64));
+    shop.seed.service(name, "scheduled-back-worker", &worker).await;
+    let next = format!("registry.example/worker@sha256:{}", "2".repeat(64));
+    let service = format!(
+        "services:\n  worker: {{image: \"{next}\", cluster: {name}, service: scheduled-back-worker, container: web, after: [api]}}\n"
+    );
+    shop.configure("services:\n", &service);
+    shop.configure("    container: web\n", "    container: web\n    scheduled_tasks: follow\n");
+    let config = std::fs::read_to_string(shop.scene.project().join("windlass.yml")).unwrap();
+    shop.scene.write("windlass.yml", config + "policy: {on_failure: rollback_all}\n");
+    shop.scene.write("api/app.py", "2\n").commit(5);
+    shop.push_image().await;
+    let rolls_worker = |request: &crate::support::request::Recorded| {
+        request.operation == "ecs:UpdateService" && request.body.contains("scheduled-back-worker")
+    };
+    shop.proxy.fail_next(rolls_worker, 1, Fault::json(400, "InvalidParameterException", "no"));
+    let failed = shop.run(&["release"]).expect(30);
+    assert_eq!(failed.stderr.matches("api reschedule").count(), 2, "there and back:\n{}", failed.stderr);
+    let hourly = || ask("scheduler", "GET", "/schedules/scheduled-back-hourly", "", &Value::Null);
+    assert_eq!(revision(&target("scheduled-back-nightly", "tidy")), first);
+    assert_eq!(revision(&hourly()["Target"]), first);
+    assert_eq!(shop.state_json("live.json").await["services"]["api"]["revision"], first.as_str());
+    // The same command brings all of it.
+    shop.release();
+    let second = shop.state_json("live.json").await["services"]["api"]["revision"].as_str().unwrap().to_owned();
+    assert_ne!(second, first);
+    assert_eq!((revision(&target("scheduled-back-nightly", "tidy")), revision(&hourly()["Target"])), (&*second, &*second));
 }
 
 #[tokio::test]

@@ -103,6 +103,53 @@ async fn a_server_fault_and_a_lost_answer_are_ridden_out() {
     assert_eq!(shop.proxy.written(), [""; 0]);
 }
 
+/// What AWS says is to be made once more.
+#[tokio::test]
+async fn what_aws_asks_to_have_repeated_is_repeated() {
+    let shop = Shop::site("fault-repeated").await;
+    shop.release();
+    shop.build(2);
+    let conflict = || Fault::xml(409, "ConditionalRequestConflict", "A conflicting operation occurred during the request.");
+    let puts = |part: &'static str| move |request: &Recorded| request.operation == "s3:PutObject" && request.path.contains(part);
+    // "On a 409 failure you should retry the upload": API_PutObject. Of two sites with an equal file both write its body at once.
+    for part in ["/bodies/", "/lock.json", "/sites/web/live.json"] {
+        shop.proxy.fail_next(puts(part), 2, conflict());
+    }
+    // "If the error occurs during the copy operation, the error response is embedded in the 200 OK response": API_CopyObject.
+    let copies = |request: &Recorded| request.operation == "s3:CopyObject" && request.path.ends_with("/index.html");
+    shop.proxy.fail_next(copies, 2, Fault::xml(200, "InternalError", "We encountered an internal error. Please try again."));
+    // API_CreateInvalidation, API_GetInvalidation: errors.
+    let refused = |status: u16, code: &str| Fault::Answer {
+        status,
+        headers: vec![("content-type", "text/xml".to_owned())],
+        body: format!("<ErrorResponse><Error><Type>Sender</Type><Code>{code}</Code><Message>x</Message></Error></ErrorResponse>"),
+    };
+    let makes = |request: &Recorded| request.operation == "cloudfront:CreateInvalidation";
+    shop.proxy.fail_next(makes, 2, refused(400, "TooManyInvalidationsInProgress"));
+    let looks = |request: &Recorded| request.operation == "cloudfront:GetInvalidation";
+    shop.proxy.fail_next(looks, 1, refused(404, "NoSuchInvalidation"));
+    // An edge keeps an error for ten seconds: HTTPStatusCodes.html.
+    let early = |request: &Recorded| request.operation == "page:GET" && request.path.ends_with(&asset(2));
+    shop.proxy.fail_next(early, 2, Fault::xml(403, "AccessDenied", "Access Denied"));
+    let released = shop.release();
+    assert_eq!(shop.proxy.faults_left(), 0);
+    assert!(released.stderr.contains("as many invalidations in progress as it takes"), "{}", released.stderr);
+    assert!(shop.body("index.html").await.unwrap().contains(&asset(2)));
+    shop.release();
+    assert_eq!(shop.proxy.written(), [""; 0]);
+}
+
+/// A copy that S3 begins well and never makes is no page that is live.
+#[tokio::test]
+async fn a_copy_that_fails_with_status_200_is_a_failure() {
+    let shop = Shop::site("fault-200").await;
+    let copies = |request: &Recorded| request.operation == "s3:CopyObject" && request.path.ends_with("-web/index.html");
+    shop.proxy.fail_next(copies, 99, Fault::xml(200, "AccessDenied", "Access Denied"));
+    let failed = shop.run(&["release"]).expect(40);
+    assert!(shop.error(&failed).contains("publish of `index.html` failed"), "{}", failed.stderr);
+    assert!(shop.body("index.html").await.is_none());
+}
+
 /// So many that threads share them; see `site/upload.rs`.
 #[tokio::test]
 async fn hundreds_of_files_arrive_whatever_happens_to_some() {
@@ -200,7 +247,7 @@ async fn a_page_whose_script_is_not_served_fails_the_check() {
     let shop = Shop::site("fault-check").await;
     let missing = |request: &Recorded| request.operation == "page:GET" && request.path.ends_with(&asset(1));
     let page = Fault::Answer { status: 200, headers: vec![("content-type", "text/html".to_owned())], body: "<html>".to_owned() };
-    shop.proxy.fail_next(missing, 1, page);
+    shop.proxy.fail_next(missing, 999, page);
     let failed = shop.run(&["release"]).expect(41);
     assert_snapshot!(shop.error(&failed), @r"
     error: site `web`: published, but the check of `https://[domain]/` failed

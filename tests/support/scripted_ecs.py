@@ -138,6 +138,28 @@ SCENARIOS = {
     "late-update": {"kind": "complete", "after": 2, "late": {"UpdateService": 8}},
     "lost": {"kind": "complete", "after": 2, "lose": {"RegisterTaskDefinition": 1, "UpdateService": 1}},
     "lost-for-good": {"kind": "complete", "after": 2, "lose": {"UpdateService": 100}},
+    # API_UpdateService and API_DescribeTasks, "eventual consistency": an answer may be older than one before it, or know nothing at all.
+    # `window` is when: from so many seconds after the update, up to so many.
+    "old-answers": {"kind": "complete", "after": 5, "window": [0.5, 3.5], "says": "before"},
+    "missing-answers": {"kind": "complete", "after": 4, "window": [0.5, 2.5], "says": "missing"},
+    # cloudposse/terraform-aws-ecs-alb-service-task#258; amazon-ecs-agent#1354. `refuse_first` is how often an action is refused at first.
+    "crowded": {"kind": "complete", "after": 1, "refuse_first": {"RegisterTaskDefinition": [
+        2, "ClientException", "Too many concurrent attempts to create a new revision of the specified family."]}},
+    "late-revision": {"kind": "complete", "after": 1, "refuse_first": {"UpdateService": [2, "ClientException", "TaskDefinition not found."]}},
+    # API_ListServiceDeployments: pages; no order is promised.
+    "blue-green-paged": {"kind": "complete", "after": 4, "strategy": "BLUE_GREEN", "pages": True, "stages": ["SCALE_UP", "BAKE_TIME"]},
+    # API_Deployment: rolloutState "is only returned for services that use the rolling update"; before the shift of traffic the blue revision
+    # handles all of it (API_ServiceDeployment, lifecycleStage).
+    "blue-first": {"kind": "complete", "after": 5, "strategy": "BLUE_GREEN", "blue_first": True, "stages": ["SCALE_UP", "BAKE_TIME"],
+                   "leave_out": ["rolloutState", "rolloutStateReason"]},
+    # stop-service-deployment.html: ROLLBACK_REQUESTED, then ROLLBACK_IN_PROGRESS: it takes its time.
+    "blue-green-slowly-back": {"kind": "fail", "after": 1.5, "strategy": "BLUE_GREEN", "rollback": True, "back": 12, "green_last": True,
+                               "stages": ["SCALE_UP"], "reason": "Service deployment rolled back because of a lifecycle hook failure."},
+    # service-event-messages-list.html
+    "no-capacity": {"kind": "stuck", "event": "was unable to place a task. Reason: Capacity is unavailable at this time. Please try again "
+                    "later or in a different availability zone."},
+    "no-role": {"kind": "stuck", "event": f"failed to launch a task with (error ECS was unable to assume the role 'arn:aws:iam::{ACCOUNT}:role/task' "
+                "that was provided for this task.)."},
 }
 # The numbers of benches/rollouts are part of a scenario's name: `ok@12.5` completes after 12.5 s.
 
@@ -344,6 +366,14 @@ class Service:
         views = [self.view(one, now) for one in self.deployments]
         if self.updated is not None and now - self.updated < self.of("stale"):
             views = self.before
+        if self.script.get("says") == "before" and self.in_window():
+            views = self.before
+        shifted = self.deployments[0].state != "IN_PROGRESS"
+        if self.script.get("blue_first") and len(views) > 1 and not shifted:
+            views[0]["status"], views[1]["status"] = "ACTIVE", "PRIMARY"
+        if self.script.get("green_last") and len(views) > 2 and not shifted:
+            # The rollback is on its way, and nothing of the service tells.
+            views = [{**views[1], "status": "PRIMARY", "rolloutState": "IN_PROGRESS"}, {**views[2], "status": "ACTIVE"}]
         configuration = {"minimumHealthyPercent": self.script.get("percent", [100, 200])[0],
                          "maximumPercent": self.script.get("percent", [100, 200])[1],
                          "strategy": self.script.get("strategy", "ROLLING"),
@@ -378,6 +408,10 @@ class Service:
             bare = {key: answer[key] for key in ["serviceName", "status", "taskDefinition", "deployments"]}
             return {**bare, "schedulingStrategy": "OF_NEXT_YEAR", "ofNextYear": {"x": [1]}}
         return answer
+
+    def in_window(self):
+        begin, end = self.script.get("window", [0, 0])
+        return self.updated is not None and begin * self.scale <= self.now() - self.updated < end * self.scale
 
     def service_deployments(self):
         now = self.now()
@@ -465,6 +499,10 @@ class World:
         if action in script.get("refuse", {}):
             code, status = script["refuse"][action]
             raise Refused(code, "", status)
+        first = script.get("refuse_first", {}).get(action, [0])
+        if first[0] > 0:
+            first[0] -= 1
+            raise Refused(first[1], first[2])
         answer = getattr(self, action)(question)
         if "times" in script and isinstance(answer, dict):
             answer = timed(answer, script["times"])
@@ -498,7 +536,7 @@ class World:
         found, failures = [], []
         for name in q["services"]:
             service = self.service(q.get("cluster"), name)
-            if service.script.get("missing"):
+            if service.script.get("missing") or (service.script.get("says") == "missing" and service.in_window()):
                 failures.append({"arn": f"{ARN}:service/shop/{name}", "reason": "MISSING"})
                 continue
             if service.updated is not None and "expires" in service.script and service.now() - service.updated > service.of("expires"):
@@ -586,7 +624,12 @@ class World:
         service = self.service(q.get("cluster"), q["service"])
         self.plain(service)
         brief = ["serviceDeploymentArn", "serviceArn", "createdAt", "status"]
-        return {"serviceDeployments": [{key: one[key] for key in brief} for one in service.service_deployments()]}
+        found = [{key: one[key] for key in brief} for one in service.service_deployments()]
+        if service.script.get("pages"):
+            at = int(q.get("nextToken") or 0)
+            found = found[::-1][at:at + 1]
+            return {"serviceDeployments": found, **({"nextToken": str(at + 1)} if found else {})}
+        return {"serviceDeployments": found}
 
     def DescribeServiceDeployments(self, q):
         wanted = q["serviceDeploymentArns"]

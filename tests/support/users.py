@@ -10,7 +10,7 @@ of the user whose key has signed it: always the action, and of resource and cond
 * S3, CloudFront, Lambda, EventBridge: the ARN, as AWS does. A copy needs s3:GetObject and s3:PutObject, a HEAD s3:GetObject.
 * ECR: the repository that `repositoryName` names; `*` for a list of names (DescribeRepositories).
 * ECS: the cluster's ARN for every request that names a cluster, whatever it is about; `*` for one that names none.
-* CloudWatch Logs: the group's ARN, never the stream's. Elastic Load Balancing: `*`. RDS: the database's ARN, else `*`.
+* CloudWatch Logs: the group's ARN, never the stream's. Elastic Load Balancing, CloudWatch: `*`. RDS: the database's ARN, else `*`.
 * `ecs:cluster`, `ecs:CreateAction` and `iam:PassedToService` are never in a request, so that a condition on them never holds.
 * Not at all: iam:PassRole, ecs:TagResource and rds:AddTagsToResource, which come along with other actions; the registry itself (/v2/), where
   the actions of a push are; Application Auto Scaling and CodePipeline, which it does not have.
@@ -34,10 +34,13 @@ EVERYWHERE = {
     "rds:DescribeDBSnapshots",
 }
 
+# Those that AWS holds against `alarm:*` and `db:*` where nothing is named.
+LISTS = {"cloudwatch:DescribeAlarms", "rds:DescribeDBInstances"}
+
 
 def asked_for(action, arn):
     """The resource that the emulator asks for where AWS asks for `arn`."""
-    if action in EVERYWHERE or arn == "*":
+    if action in EVERYWHERE or arn == "*" or (action in LISTS and arn.endswith(":*")):
         return "*"
     if action.startswith("ecs:"):
         # arn:aws:ecs:REGION:ACCOUNT:service/CLUSTER/NAME

@@ -20,6 +20,8 @@ use super::{Came, Found, NOT_ROLLED, One, bundle, derive};
 const UPDATE: Duration = Duration::from_mins(5);
 /// How long an invocation that is refused for want of room is tried again. It has not begun.
 const REFUSED: Duration = Duration::from_mins(2);
+/// For so long a version that was just published may not be known.
+const LATE: Duration = Duration::from_secs(8);
 /// When the log of a migration that has not answered yet is looked at first, and how often then.
 const LOOK: Duration = Duration::from_secs(2);
 /// How long the rest of a log is waited for when the function has answered.
@@ -45,6 +47,8 @@ pub(super) struct Target {
     timeout: Duration,
     /// Is its handler one of windlass's, which can be asked for the state without harm?
     pub(super) ours: bool,
+    /// Has windlass put its handler there?
+    has_handler: bool,
 }
 
 /// Brings the function to the release's image, and publishes a version of it.
@@ -79,6 +83,7 @@ pub(super) async fn prepare(one: &One<'_>, name: &str, handler: Option<Kind>) ->
         log_group: function.log_group,
         timeout: function.timeout,
         ours: handler.is_some(),
+        has_handler: handler.is_some(),
     })
 }
 
@@ -123,6 +128,7 @@ pub(super) async fn prepare_zip(one: &One<'_>, name: &str, handler: Option<Kind>
         log_group: function.log_group,
         timeout: function.timeout,
         ours: handler.is_some(),
+        has_handler: handler.is_some(),
     })
 }
 
@@ -171,23 +177,28 @@ async fn wait(
     has: impl Fn(&Function) -> bool,
     failed: &impl Fn(&str, AwsError) -> Failure,
 ) -> Result<Function, Failure> {
-    let start = Instant::now();
+    let (start, mut failures) = (Instant::now(), 0);
     loop {
         match one.run.aws.function(name).await.map_err(|error| failed("looking at", error))? {
-            Some(now) if now.last_update_status == "Failed" || now.state == "Failed" => {
+            // The first answer may be about the update before this one.
+            Some(now) if failures > 1 && (now.last_update_status == "Failed" || now.state == "Failed") => {
                 let reason = now.last_update_reason.unwrap_or_else(|| "Lambda gives no reason".to_owned());
                 let failure =
                     Failure::new(Exit::Migration, format!("migration `{}`: the function `{name}` could not be updated", one.name));
                 return Err(failure.because(reason).hint("no migration was run and no service was rolled"));
             }
-            Some(now) if has(&now) && now.state != "Pending" => return Ok(now),
+            Some(now) if has(&now) && !matches!(now.state.as_str(), "Pending" | "Failed") => return Ok(now),
             _ if start.elapsed() > UPDATE => {
                 let failure =
                     Failure::new(Exit::Migration, format!("migration `{}`: the function `{name}` did not become ready", one.name));
                 let failure = failure.because(format!("its update was not done after {} s", UPDATE.as_secs()));
                 return Err(failure.hint("no migration was run and no service was rolled; run the same command again"));
             }
-            _ => sleep(Duration::from_millis(500)).await,
+            now => {
+                let failed = now.is_some_and(|now| now.last_update_status == "Failed" || now.state == "Failed");
+                failures = if failed { failures + 1 } else { 0 };
+                sleep(Duration::from_millis(500)).await;
+            }
         }
     }
 }
@@ -223,9 +234,13 @@ impl Target {
             let answer = self.listen(one, invoked, &mut follower, &mut shown, step).await;
             match answer {
                 // Lambda had no room for it, or was not ready: it has not begun.
-                Err(error) if is_refused(&error) && began.elapsed() < REFUSED => {
+                Err(error) if is_refused(&error) && began.elapsed() < patience(&error) => {
                     one.run.events.note(format!("{}: Lambda had no room for the migration ({error}), trying again", one.name));
                     sleep(Duration::from_secs(3)).await;
+                }
+                // A version that was published a moment ago may not be known everywhere yet.
+                Err(error) if error.is_not_found() && self.version.is_some() && began.elapsed() < LATE => {
+                    sleep(Duration::from_secs(1)).await;
                 }
                 answer => break answer,
             }
@@ -235,6 +250,10 @@ impl Target {
                 self.rest(one, &invocation, &mut follower, shown, step).await;
                 if invocation.function_error.is_some() {
                     return Came::Failed(Trouble::of_function(&invocation.payload, &invocation.log_tail));
+                }
+                // Windlass's own handler always has something to say.
+                if self.has_handler && matches!(invocation.payload.trim(), "" | "null") {
+                    return Came::Lost("its answer is empty".to_owned());
                 }
                 verdict::judge(&invocation.payload).map_or_else(Came::Failed, Came::Done)
             }
@@ -374,9 +393,19 @@ fn millis(attempt: &MigrationAttempt) -> i64 {
 ///
 /// <https://docs.aws.amazon.com/lambda/latest/api/API_Invoke.html#API_Invoke_Errors>
 fn is_refused(error: &AwsError) -> bool {
-    let passing =
-        ["ResourceNotReadyException", "SubnetIPAddressLimitReachedException", "ENILimitReachedException", "EC2ThrottledException"];
+    let passing = [
+        "ResourceNotReadyException",
+        "SnapStartNotReadyException",
+        "SubnetIPAddressLimitReachedException",
+        "ENILimitReachedException",
+        "EC2ThrottledException",
+    ];
     error.is_throttled() || error.is_conflict() || error.is_unreachable() || error.code().is_some_and(|code| passing.contains(&code))
+}
+
+/// How long it is tried again: getting ready takes longer than finding room.
+fn patience(error: &AwsError) -> Duration {
+    if error.is_throttled() || error.is_unreachable() { REFUSED } else { UPDATE }
 }
 
 /// May the function have run although there is no answer?

@@ -13,6 +13,8 @@ use super::{NOT_ROLLED, One};
 /// How long RDS may take for it: the first one of a large database is a full copy.
 const LONGEST: Duration = Duration::from_hours(2);
 const LOOK: Duration = Duration::from_secs(5);
+/// How long a database that is busy is asked again.
+const BUSY: Duration = Duration::from_mins(5);
 
 /// Takes the snapshot of this release's, or waits for the one that an earlier run of it has begun.
 pub(super) async fn take(one: &One<'_>, instance: &str) -> Result<(), Failure> {
@@ -33,10 +35,19 @@ pub(super) async fn take(one: &One<'_>, instance: &str) -> Result<(), Failure> {
         let cluster = found.into_iter().next().and_then(|found| found.cluster);
         let of = cluster.map_or_else(|| SnapshotOf::Instance(instance.to_owned()), SnapshotOf::Cluster);
         let name = name(one);
-        if aws.db_snapshot(&of, &name).await.map_err(failed)?.is_none() {
-            aws.create_db_snapshot(&of, &name).await.map_err(failed)?;
-        }
         let began = Instant::now();
+        if aws.db_snapshot(&of, &name).await.map_err(failed)?.is_none() {
+            loop {
+                match aws.create_db_snapshot(&of, &name).await {
+                    Ok(()) => break,
+                    // An attempt whose answer was lost has begun it.
+                    Err(error) if error.is_conflict() => break,
+                    // It is being backed up, or changed.
+                    Err(error) if error.code().is_some_and(|code| code.contains("State")) && began.elapsed() < BUSY => sleep(LOOK).await,
+                    Err(error) => return Err(failed(error)),
+                }
+            }
+        }
         loop {
             match aws.db_snapshot(&of, &name).await.map_err(failed)? {
                 Some(snapshot) if snapshot.status == "available" => return Ok(((), Outcome::Done, format!("{name} can be restored"))),

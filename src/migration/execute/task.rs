@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
+use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
 use crate::aws::{AwsError, RunTask, Task, TaskDefinition};
@@ -24,6 +25,10 @@ const REST: Duration = Duration::from_secs(15);
 const QUIET: Duration = Duration::from_secs(2);
 /// How long a task that was just started may be unknown to ECS: what it answers lags behind.
 const LAG: Duration = Duration::from_secs(30);
+/// For so long ECS knows what has ended: an hour, says <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html>.
+const REMEMBERED: Duration = Duration::from_mins(50);
+/// For so long ECS may not know what it has just begun.
+const LATE: [Duration; 4] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// So many of the last lines are repeated with a failure.
 const TAIL: usize = 5;
 
@@ -67,6 +72,11 @@ pub(super) async fn prepare(one: &One<'_>) -> Result<Target, Failure> {
     })
 }
 
+/// How long ago an attempt has begun.
+fn age(attempt: &MigrationAttempt) -> Duration {
+    (OffsetDateTime::now_utc() - attempt.started).try_into().unwrap_or_default()
+}
+
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/specify-log-config.html>: `PREFIX/CONTAINER/TASK`.
 fn log(definition: &TaskDefinition, container: &str) -> Option<(String, String)> {
     let found = definition.containers.iter().find(|found| found.name == container)?;
@@ -102,14 +112,54 @@ impl Target {
             one.run.events.note(format!("{}: its task runs already, and is followed: {arn}", one.name));
             return Ok(arn);
         }
-        aws.run_task_as(&self.cluster, &self.service, &run).await.map(|task| task.arn).map_err(|error| {
-            if error.is_answer_lost() || error.is_timeout() {
-                return Came::Lost(error.to_string());
+        let mut pauses = LATE.into_iter();
+        let error = loop {
+            // What was registered a moment ago may not be known everywhere yet.
+            let unknown = |error: &AwsError| error.is_not_found() && error.code().is_some_and(|code| code.starts_with("Client"));
+            match (aws.run_task_as(&self.cluster, &self.service, &run).await, pauses.next()) {
+                (Ok(task), _) => return Ok(task.arn),
+                (Err(error), Some(pause)) if unknown(&error) => sleep(pause).await,
+                (Err(error), _) => break error,
             }
-            let failure = Failure::new(Exit::Migration, format!("migration `{}`: its task could not be started", one.name));
-            let cure = error.hint().unwrap_or_else(|| "correct that, and run the same command again".to_owned());
-            Came::NotBegun(failure.because(error).hint(format!("nothing was migrated; {NOT_ROLLED}; {cure}")))
-        })
+        };
+        if error.is_answer_lost() {
+            return Err(Came::Lost(error.to_string()));
+        }
+        // A fault of the server's may have come after it had begun.
+        if error.is_server_fault() {
+            match self.begun(one, attempt).await {
+                Ok(Some(arn)) => return Ok(arn),
+                Ok(None) => {}
+                Err(_) => return Err(Came::Lost(error.to_string())),
+            }
+        }
+        let failure = Failure::new(Exit::Migration, format!("migration `{}`: its task could not be started", one.name));
+        let cure = error.hint().unwrap_or_else(|| "correct that, and run the same command again".to_owned());
+        Err(Came::NotBegun(failure.because(error).hint(format!("nothing was migrated; {NOT_ROLLED}; {cure}"))))
+    }
+
+    /// The task of an attempt that nobody has answered for, whether it runs or has ended. What ECS answers lags behind.
+    async fn begun(&self, one: &One<'_>, attempt: &MigrationAttempt) -> Result<Option<String>, AwsError> {
+        let aws = one.run.aws;
+        let family = self.revision.rsplit('/').next().and_then(|name| name.split(':').next()).unwrap_or_default();
+        // Clocks may differ by a minute.
+        let since = attempt.started.unix_timestamp() - 60;
+        for pause in LATE {
+            if let Some(arn) = aws.tasks_started_by(&self.cluster, &self.started_by).await?.into_iter().next() {
+                return Ok(Some(arn));
+            }
+            let ended = aws.ended_tasks(&self.cluster, family, &self.started_by).await?;
+            let newest = ended.into_iter().filter(|task| task.created_at.is_none_or(|at| at >= since)).max_by_key(|task| task.created_at);
+            if let Some(task) = newest {
+                return Ok(Some(task.arn));
+            }
+            // What is older than any lag needs no second look.
+            if age(attempt) > LAG * 2 {
+                break;
+            }
+            sleep(pause).await;
+        }
+        Ok(None)
     }
 
     /// Follows a task to its end, shows its log, and judges it.
@@ -121,10 +171,13 @@ impl Target {
         let mut follower = self.log.as_ref().map(|(group, prefix)| Follower::of_stream(group, format!("{prefix}{id}"), &attempt.mark));
         let mut tail: Vec<String> = Vec::new();
         let mut stopped: Option<String> = None;
+        let mut incomplete = false;
         let task = loop {
             match aws.task(&self.cluster, arn).await {
-                Ok(Some(task)) if task.has_stopped() => break task,
-                Ok(None) if began.elapsed() > LAG => return Came::Lost(format!("ECS does not know the task {id} any more")),
+                // That a container has ended may be known before what it has ended with.
+                Ok(Some(task)) if task.has_stopped() && !incomplete && self.has_lost_its_code(&task) => incomplete = true,
+                Ok(Some(task)) if task.has_stopped() => break Some(task),
+                Ok(None) if began.elapsed() > LAG || age(attempt) > LAG * 2 => break None,
                 Err(error) if !(error.is_answer_lost() || error.is_throttled() || error.is_server_fault() || error.is_unreachable()) => {
                     return Came::Lost(error.to_string());
                 }
@@ -165,7 +218,14 @@ impl Target {
         if let Some(why) = stopped.filter(|_| !ended) {
             return Came::Failed(Trouble { kind: Kind::Timeout, said: format!("a stop {why}") });
         }
-        self.judge(&task, follower.and_then(|follower| follower.end), &tail)
+        let end = follower.and_then(|follower| follower.end);
+        match (task, end) {
+            (Some(task), end) => self.judge(&task, end, &tail),
+            // ECS forgets a task an hour after its end; its log stays.
+            (None, Some(End::Answered(answer))) => verdict::complete(answer).map_or_else(Came::Failed, Came::Done),
+            (None, Some(End::Failed(trouble))) => Came::Failed(trouble),
+            (None, None) => Came::Lost(format!("ECS does not know the task {id} any more")),
+        }
     }
 
     /// Reads on in the log, and keeps its last lines. How many were new?
@@ -186,6 +246,11 @@ impl Target {
                 0
             }
         }
+    }
+
+    fn has_lost_its_code(&self, task: &Task) -> bool {
+        let own = task.containers.iter().find(|container| container.name == self.migrates);
+        task.stop_code.as_deref() == Some("EssentialContainerExited") && own.is_none_or(|own| own.exit_code.is_none())
     }
 
     /// The exit code of the container that migrates is the verdict, and its last line has a say. No exit code is no success.
@@ -226,13 +291,16 @@ impl Target {
     pub(super) async fn find_out(&self, one: &One<'_>, attempt: &MigrationAttempt, step: &Step) -> Found {
         let arn = match attempt.runs.clone() {
             Some(arn) => Some(arn),
-            None => match one.run.aws.tasks_started_by(&self.cluster, &self.started_by).await {
-                Ok(arns) => arns.into_iter().next(),
+            None => match self.begun(one, attempt).await {
+                Ok(arn) => arn,
                 Err(error) => return Found::Unknown(error.to_string()),
             },
         };
-        // Without a task there is nothing that could have migrated, unless it was quicker than we were.
-        let Some(arn) = arn else { return Found::Unknown("no task of it runs, and none is written down".to_owned()) };
+        let Some(arn) = arn else {
+            // For as long as ECS remembers those that have ended, there was none.
+            let known = (LAG * 2..REMEMBERED).contains(&age(attempt));
+            return if known { Found::Unfinished } else { Found::Unknown("no task of it runs, and none is written down".to_owned()) };
+        };
         one.run.events.note(format!("{}: following its task {arn}", one.name));
         match self.follow(one, attempt, &arn, step).await {
             Came::Done(answer) => Found::Done(answer),
