@@ -16,6 +16,12 @@ pub(super) async fn commit(project: &Project, environment: &[(OsString, OsString
     (Some(commit), changes.is_some_and(|lines| !lines.is_empty()))
 }
 
+/// Does Git refuse to read the checkout, as it belongs to another user? So it is in many a container, and no commit is known then.
+pub(super) async fn belongs_to_another(project: &Project, environment: &[(OsString, OsString)]) -> bool {
+    let said = git(project, environment, "git rev-parse --git-dir 2>&1 || true").await.unwrap_or_default();
+    said.iter().any(|line| line.contains("dubious ownership"))
+}
+
 /// The labels that say where an image comes from: the commit, when it was made, and its repository, without any login in its address.
 ///
 /// <https://github.com/opencontainers/image-spec/blob/main/annotations.md>

@@ -70,6 +70,10 @@ pub(super) async fn prepare(
         live_images: live.services.iter().map(|(name, live)| (name.clone(), live.image.clone())).collect(),
         ..plan::Observed::default()
     };
+    if observed.commit.0.is_none() && commit::belongs_to_another(&request.project, &request.environment).await {
+        let cure = "`git config --global --add safe.directory DIRECTORY` allows it";
+        events.note(format!("Git reads no checkout of another user: no commit is known, and none is recorded; {cure}"));
+    }
     if saved.is_none() {
         let built = sites(request, &aws, journal.as_ref(), &scope.sites, events, stop);
         let built = if identity.is_some() {

@@ -79,6 +79,18 @@ async fn an_address_or_a_region_that_is_none_is_refused() {
 }
 
 #[tokio::test]
+async fn a_checkout_of_another_user_is_told_as_git_will_not_read_it() {
+    let mut shop = Shop::site("bad-owner").await;
+    shop.scene.commit(1);
+    let said = shop.scene.windlass(&["plan"]).expect(0);
+    assert!(said.stdout.contains("commit ") && !said.stderr.contains("another user"), "{said:?}");
+    // Git's own way to test it: https://github.com/git/git/blob/master/t/t0033-safe-directory.sh
+    shop.scene.set("GIT_TEST_ASSUME_DIFFERENT_OWNER", "1");
+    let said = shop.scene.windlass(&["plan"]).expect(0);
+    assert!(said.stdout.contains("no commit") && said.stderr.contains("Git reads no checkout of another user"), "{said:?}");
+}
+
+#[tokio::test]
 async fn what_is_no_yaml_is_refused_with_its_place() {
     let shop = Shop::site("bad-yaml").await;
     shop.configure("sites:\n", "sites: [\n");
