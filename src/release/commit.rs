@@ -5,6 +5,7 @@ use std::ffi::OsString;
 use std::time::Duration;
 
 use crate::config::Project;
+use crate::event::Events;
 use crate::model::Commit;
 use crate::process::{self, Source};
 
@@ -16,10 +17,17 @@ pub(super) async fn commit(project: &Project, environment: &[(OsString, OsString
     (Some(commit), changes.is_some_and(|lines| !lines.is_empty()))
 }
 
-/// Does Git refuse to read the checkout, as it belongs to another user? So it is in many a container, and no commit is known then.
-pub(super) async fn belongs_to_another(project: &Project, environment: &[(OsString, OsString)]) -> bool {
-    let said = git(project, environment, "git rev-parse --git-dir 2>&1 || true").await.unwrap_or_default();
-    said.iter().any(|line| line.contains("dubious ownership"))
+/// The same, and says so where Git refuses to read the checkout as it belongs to another user. So it is in many a container.
+pub(super) async fn told(project: &Project, environment: &[(OsString, OsString)], events: &Events) -> (Option<Commit>, bool) {
+    let found = commit(project, environment).await;
+    if found.0.is_none() {
+        let said = git(project, environment, "git rev-parse --git-dir 2>&1 || true").await.unwrap_or_default();
+        if said.iter().any(|line| line.contains("dubious ownership")) {
+            let cure = "`git config --global --add safe.directory DIRECTORY` allows it";
+            events.note(format!("Git reads no checkout of another user: no commit is known, and none is recorded; {cure}"));
+        }
+    }
+    found
 }
 
 /// The labels that say where an image comes from: the commit, when it was made, and its repository, without any login in its address.

@@ -58,7 +58,7 @@ pub(super) async fn prepare(
     let mut observed = plan::Observed {
         account: identity.as_ref().map(|identity| identity.account.clone()),
         region: aws.region().to_owned(),
-        commit: commit::commit(&request.project, &request.environment).await,
+        commit: commit::told(&request.project, &request.environment, events).await,
         stages: stages.to_vec(),
         distributions: found.distributions.clone(),
         functions: found.functions.clone(),
@@ -70,10 +70,6 @@ pub(super) async fn prepare(
         live_images: live.services.iter().map(|(name, live)| (name.clone(), live.image.clone())).collect(),
         ..plan::Observed::default()
     };
-    if observed.commit.0.is_none() && commit::belongs_to_another(&request.project, &request.environment).await {
-        let cure = "`git config --global --add safe.directory DIRECTORY` allows it";
-        events.note(format!("Git reads no checkout of another user: no commit is known, and none is recorded; {cure}"));
-    }
     if saved.is_none() {
         let built = sites(request, &aws, journal.as_ref(), &scope.sites, events, stop);
         let built = if identity.is_some() {

@@ -100,7 +100,11 @@ pub fn compresses(path: &str) -> bool {
 fn must_revalidate(path: &str) -> bool {
     let name = path.rsplit('/').next().unwrap_or(path);
     path.starts_with(".well-known/")
-        || matches!(name, "robots.txt" | "asset-manifest.json" | "manifest.json" | "sw.js" | "service-worker.js")
+        || matches!(name, "robots.txt" | "asset-manifest.json" | "manifest.json" | "service-worker.js" | "registerSW.js")
+        // Workers of all makes: `sw.js`, `firebase-messaging-sw.js`, and Angular's, whose list of files is `ngsw.json`.
+        || matches!(name, "ngsw.json" | "ngsw-worker.js" | "safety-worker.js" | "OneSignalSDKWorker.js")
+        || name == "sw.js"
+        || name.ends_with("-sw.js")
         || extension(path) == "webmanifest"
 }
 
@@ -236,6 +240,14 @@ mod tests {
             let headers = headers(path, Class::Plain, &[]);
             assert_eq!((headers.content_type.as_ref(), headers.content_encoding.as_deref()), (wanted, encoding), "{path}");
         }
+    }
+
+    #[test]
+    fn workers_of_all_makes_are_asked_for_each_time() {
+        for path in ["sw.js", "firebase-messaging-sw.js", "app/ngsw.json", "ngsw-worker.js", "service-worker.js", "registerSW.js"] {
+            assert_eq!(headers(path, class(path, None), &[]).cache_control, REVALIDATE, "{path}");
+        }
+        assert_eq!(headers("answer.js", Class::Plain, &[]).cache_control, SHORT);
     }
 
     #[test]

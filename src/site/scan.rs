@@ -152,6 +152,12 @@ fn why_left_out(path: &str, with_source_maps: bool) -> Option<&'static str> {
     if name == ".env" || name.starts_with(".env.") {
         return Some("environment files may hold secrets");
     }
+    if matches!(name, ".npmrc" | ".netrc" | ".htpasswd") {
+        return Some("it may hold secrets");
+    }
+    if path == "windlass.yml" {
+        return Some("the configuration is not for the public");
+    }
     if path == super::frozen::RECORD {
         return Some(super::frozen::STAYS);
     }
@@ -262,13 +268,22 @@ mod tests {
 
     #[test]
     fn what_must_not_be_public_stays_behind_and_well_known_goes_along() {
-        let root =
-            tree(&["index.html", ".env.production", ".vite/manifest.json", ".well-known/x", "assets/a.js", "assets/a.js.map", "ü #1.svg"]);
+        let root = tree(&[
+            "index.html",
+            ".env.production",
+            ".npmrc",
+            "windlass.yml",
+            ".vite/manifest.json",
+            ".well-known/x",
+            "assets/a.js",
+            "assets/a.js.map",
+            "ü #1.svg",
+        ]);
         std::fs::write(root.path().join(".vite/manifest.json"), r#"{"index.html":{"file":"assets/a.js","css":["assets/a.css"]}}"#).unwrap();
         let output = scan(&"web".parse().unwrap(), root.path(), ".", PAGE, |_, _| {}).unwrap();
         let paths: Vec<&str> = output.files.iter().map(|file| file.path.as_str()).collect();
         assert_eq!(paths, [".well-known/x", "assets/a.js", "index.html", "ü #1.svg"]);
-        assert_eq!(output.left_out.len(), 3);
+        assert_eq!(output.left_out.len(), 5);
         assert_eq!(output.fingerprinted.unwrap().into_iter().collect::<Vec<_>>(), ["assets/a.css", "assets/a.js"]);
         assert_eq!(output.files[2].sha256, Sha256::of(b"index.html"));
     }
