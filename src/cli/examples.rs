@@ -19,7 +19,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("windlass plan --env staging", "what a release to staging would do"),
             ("windlass plan web --audit", "one unit, held against the bucket itself"),
-            ("windlass plan --out plan.json", "for `windlass release --plan plan.json`"),
+            ("windlass plan --out .windlass/plan.json", "for `windlass release --plan .windlass/plan.json`"),
         ],
     ),
     (
@@ -27,7 +27,7 @@ const EXAMPLES: &[(&str, &[(&str, &str)])] = &[
         &[
             ("windlass release --env production", "whatever has changed"),
             ("windlass release api web", "two units, and the migrations of their code"),
-            ("windlass release --plan plan.json", "just what a plan says, or nothing"),
+            ("windlass release --plan .windlass/plan.json", "just what a plan says, or nothing"),
             ("windlass release --lock-wait 15m --junit release.xml", "in CI"),
         ],
     ),

@@ -7,9 +7,10 @@ use crate::release;
 use crate::report;
 
 use super::arguments::{Common, Format, Plan};
-use super::session;
+use super::{outputs, session};
 
 pub(super) async fn run(common: &Common, verb: &Plan) -> Result<ExitCode, Failure> {
+    outputs::clear(verb.out.as_deref())?;
     let plan = session::with_reporter(common, false, async |events, stop| {
         let request = session::request(common, &verb.units.units, events).await?;
         release::plan(&request, &Stage::ALL, events, stop).await

@@ -21,14 +21,18 @@ pub(super) struct Composed {
 
 /// Every service with a `build`, and those images that are no part of the application, by their place.
 pub(super) fn read(tree: &Tree) -> (Vec<Composed>, Vec<(String, Place)>) {
-    let names = ["compose.yaml", "compose.yml", "docker-compose.yaml", "docker-compose.yml", "docker-compose.prod.yml"];
     let (mut built, mut images): (Vec<Composed>, Vec<(String, Place)>) = (Vec::new(), Vec::new());
-    for file in tree.files().filter(|file| names.contains(&path::name(file))) {
+    let mut files: Vec<&str> = tree.files().filter(|file| is_compose(path::name(file))).collect();
+    // What is said of production counts first.
+    files.sort_by_key(|file| !path::name(file).contains("prod"));
+    for file in files {
         let Some(root) = tree.text(file).and_then(|text| parse(&text).ok()) else { continue };
         let Some(services) = root.get("services") else { continue };
         for entry in services.entries() {
             let at = Place::line(file, entry.place.line);
-            match (entry.value.get("build"), entry.value.get("image").and_then(text)) {
+            // `<<: *django`: what another service says holds here, too.
+            let how = entry.value.get("build").or_else(|| entry.value.get("<<")?.get("build"));
+            match (how, entry.value.get("image").and_then(text)) {
                 (Some(how), _) => {
                     let directory = path::parent(file);
                     let context = text(how).or_else(|| how.get("context").and_then(text)).unwrap_or(".");
@@ -47,6 +51,13 @@ pub(super) fn read(tree: &Tree) -> (Vec<Composed>, Vec<(String, Place)>) {
         }
     }
     (built, images)
+}
+
+/// `compose.yaml`, `docker-compose.production.yml`; those of a laptop and of tests say nothing of a release.
+fn is_compose(name: &str) -> bool {
+    let stem = name.strip_suffix(".yml").or_else(|| name.strip_suffix(".yaml")).unwrap_or_default();
+    let stem = stem.strip_prefix("docker-").unwrap_or(stem);
+    matches!(stem, "compose" | "compose.prod" | "compose.production" | "compose-prod" | "compose-production")
 }
 
 fn text(node: &Node) -> Option<&str> {

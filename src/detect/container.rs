@@ -51,9 +51,16 @@ pub(super) fn choose(
         let at = left.iter().position(named)?;
         return Some(take(directory, left.remove(at), composed, notes));
     }
-    let own: Vec<usize> = (0..left.len()).filter(|at| path::parent(&left[*at].file) == directory).collect();
+    let own = |dockerfile: &Dockerfile| path::parent(&dockerfile.file) == directory;
+    for dockerfile in left.iter().filter(|dockerfile| own(dockerfile) && is_for_development(&dockerfile.file)) {
+        let answer = path::name(&dockerfile.file);
+        let what = format!("a Dockerfile for development, which is not built (`--dockerfile {directory}={answer}` takes it)");
+        notes.unused(directory, what, Place::file(&dockerfile.file));
+    }
+    left.retain(|dockerfile| !own(dockerfile) || !is_for_development(&dockerfile.file));
+    let own: Vec<usize> = (0..left.len()).filter(|at| own(&left[*at])).collect();
     let at = match own[..] {
-        [] => elsewhere(directory, left, others, composed),
+        [] => elsewhere(directory, left, others, composed, notes),
         [one] => Some(one),
         _ => several(directory, &own, left, composed, notes),
     }?;
@@ -84,9 +91,12 @@ fn several(directory: &str, own: &[usize], left: &[Dockerfile], composed: &[Comp
 }
 
 /// A Dockerfile that lies elsewhere: named by Compose, by what it copies, by its own name, or above the only unit that it can be for.
-fn elsewhere(directory: &str, left: &[Dockerfile], others: &[String], composed: &[Composed]) -> Option<usize> {
+fn elsewhere(directory: &str, left: &[Dockerfile], others: &[String], composed: &[Composed], notes: &mut Notes<'_>) -> Option<usize> {
     let name = path::name(directory).to_ascii_lowercase();
-    let position = |is: &dyn Fn(&Dockerfile) -> bool| left.iter().position(is);
+    // Compose builds proxies and databases from the same directory.
+    let image = |dockerfile: &Dockerfile| dockerfile.stages.last().map(|stage| stage.image.to_lowercase()).unwrap_or_default();
+    let fits = |one: &Dockerfile| !is_foreign(&image(one)) && !is_proxy(&image(one)) && !is_for_development(&one.file);
+    let position = |is: &dyn Fn(&Dockerfile) -> bool| left.iter().position(|one| fits(one) && is(one));
     let by_compose = position(&|dockerfile| {
         composed.iter().any(|service| {
             service.dockerfile == dockerfile.file && (service.context == directory || service.name.eq_ignore_ascii_case(&name))
@@ -119,7 +129,40 @@ fn elsewhere(directory: &str, left: &[Dockerfile], others: &[String], composed: 
             left.iter().position(|dockerfile| alone && path::parent(&dockerfile.file) == above)
         })
     };
-    by_compose.or_else(by_copies).or_else(by_name).or_else(above)
+    let found = by_compose.or_else(by_copies).or_else(by_name).or_else(above);
+    if found.is_some() || directory != "." {
+        return found;
+    }
+    // `docker/web.Dockerfile`, which is built from the checkout's root.
+    let place = ["docker", "deploy", "compose", "infra", "ops", "build"];
+    let apart = |one: &Dockerfile| one.file.split('/').any(|part| place.iter().any(|place| part.contains(place)));
+    let from_here = |one: &Dockerfile| fits(one) && apart(one) && !one.sources.is_empty() && one.context(notes.tree) == directory;
+    let all: Vec<usize> = (0..left.len()).filter(|at| from_here(&left[*at])).collect();
+    let serving: Vec<usize> = all.iter().copied().filter(|at| serves(&left[*at])).collect();
+    match (&all[..], &serving[..]) {
+        ([], _) => None,
+        ([one], _) | (_, [one]) => Some(*one),
+        _ => {
+            let choices = all.iter().map(|at| (left[*at].file.clone(), Place::file(&left[*at].file))).collect();
+            notes.ask(Topic::Dockerfile, directory, format!("`{directory}` can be built by several Dockerfiles"), choices);
+            all.first().copied()
+        }
+    }
+}
+
+/// Does it say a port, or start a server?
+fn serves(dockerfile: &Dockerfile) -> bool {
+    let servers = ["gunicorn", "uvicorn", "uwsgi", "daphne", "hypercorn", "granian", "waitress", "runserver"];
+    let command = dockerfile.end.command.as_ref().map_or("", |(command, _)| command.as_str());
+    dockerfile.end.port.is_some() || servers.iter().any(|server| command.contains(server))
+}
+
+/// `Dockerfile.dev`, `local.Dockerfile`, `compose/local/django/Dockerfile`.
+fn is_for_development(file: &str) -> bool {
+    let name = path::name(file).to_ascii_lowercase();
+    let own = name.strip_prefix("dockerfile.").or_else(|| name.strip_suffix(".dockerfile")).unwrap_or_default();
+    let docker = file.split('/').any(|part| part.contains("docker") || part == "compose") && path::parent(file) != ".";
+    NOT_RELEASED.contains(&own) || (docker && path::parent(file).split('/').any(|part| NOT_RELEASED.contains(&part)))
 }
 
 fn take(directory: &str, mut dockerfile: Dockerfile, composed: &[Composed], notes: &mut Notes<'_>) -> Chosen {
@@ -141,6 +184,13 @@ fn take(directory: &str, mut dockerfile: Dockerfile, composed: &[Composed], note
     notes.used(directory, words.join(", "), dockerfile.at(line));
     if let Some((port, line)) = dockerfile.end.port {
         notes.used(directory, format!("it listens on port {port}"), dockerfile.at(line));
+    }
+    let made =
+        |source: &&String| matches!(source.split('/').find(|part| *part != ".").unwrap_or_default(), "dist" | "build" | "target" | "out");
+    if let Some(source) = dockerfile.sources.iter().find(|source| made(source) && !notes.tree.exists(&path::join(&context, source))) {
+        let what =
+            format!("it copies `{source}`, which a build has to make first: build it in a stage of the Dockerfile, or before the release");
+        notes.unused(directory, what, Place::file(&dockerfile.file));
     }
     match &dockerfile.end.command {
         Some((command, line)) => notes.used(directory, format!("it runs {command}"), dockerfile.at(*line)),
@@ -189,6 +239,11 @@ fn target(directory: &str, dockerfile: &Dockerfile, composed: Option<&Composed>,
 pub(super) fn is_foreign(image: &str) -> bool {
     let name = image.split(['@', ':']).next().unwrap_or(image).rsplit('/').next().unwrap_or(image);
     FOREIGN_IMAGES.contains(&name)
+}
+
+/// Is it the image of a server or proxy that a load balancer and a CDN stand for?
+pub(super) fn is_proxy(image: &str) -> bool {
+    ["nginx", "httpd", "caddy", "traefik", "haproxy", "envoy"].iter().any(|name| image.contains(name))
 }
 
 static ROUTE: LazyLock<Option<Regex>> = LazyLock::new(|| {

@@ -117,6 +117,7 @@ pub(super) fn recipe(project: &Project, context: &str, notes: &mut Notes<'_>) ->
         remarks.push(format!("No file names a version of Python; {PYTHON} is one that every supported Django runs on."));
         PYTHON.to_owned()
     };
+    let own_code = !requirements.local.is_empty() || requirements.member.is_some();
     let mut install = installation(requirements, context);
     let port = 8000;
     let ini = notes.tree.first(directory, &["uwsgi.ini"]);
@@ -147,7 +148,8 @@ pub(super) fn recipe(project: &Project, context: &str, notes: &mut Notes<'_>) ->
         packages: system_packages(requirements),
         before,
         env,
-        manifests: requirements.files.iter().map(from_context).collect(),
+        // A package of the checkout is installed from its code.
+        manifests: if own_code { Vec::new() } else { requirements.files.iter().map(from_context).collect() },
         install,
         build,
         command,
@@ -155,7 +157,7 @@ pub(super) fn recipe(project: &Project, context: &str, notes: &mut Notes<'_>) ->
         port,
         user: None,
         remarks,
-        ignore: vec!["**/__pycache__", "**/*.pyc", "**/.venv", "**/venv", "**/node_modules"],
+        ignore: ["**/__pycache__", "**/*.pyc", "**/.venv", "**/venv", "**/node_modules"].map(str::to_owned).to_vec(),
     })
 }
 
@@ -165,9 +167,17 @@ fn installation(requirements: &Requirements, context: &str) -> Vec<String> {
     let within = if into == "." { String::new() } else { format!("cd {} && ", path::shell(&into)) };
     let tool = requirements.tool.name();
     let own = format!("python -m venv /opt/venv && python -m venv /opt/{tool} && /opt/{tool}/bin/pip install --no-cache-dir {tool}");
+    if let Some(member) = &requirements.member {
+        // What other members it needs is installed from their code.
+        let arguments = format!("sync --active --locked --no-dev --no-install-project --no-cache --package {}", path::shell(member));
+        return vec![own, format!("{within}/opt/{tool}/bin/{tool} {arguments}")];
+    }
     let arguments = match (requirements.tool, requirements.locked) {
         (Tool::Pip, _) => {
-            return vec![format!("pip install --no-cache-dir -r {}", path::shell(&path::from(context, &requirements.files[0])))];
+            // pip takes paths in a list from where it runs.
+            let (within, from) =
+                if requirements.local.is_empty() { (String::new(), context) } else { (within, requirements.directory.as_str()) };
+            return vec![format!("{within}pip install --no-cache-dir -r {}", path::shell(&path::from(from, &requirements.files[0])))];
         }
         (Tool::Uv, true) => "sync --active --locked --no-dev --no-install-project --no-cache",
         (Tool::Uv, false) => "sync --active --no-dev --no-install-project --no-cache",

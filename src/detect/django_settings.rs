@@ -93,6 +93,9 @@ pub(super) fn settings(directory: &str, manage: &str, file: &str, dockerfiles: &
         notes.used(directory, format!("its settings are `{module}`"), at);
     }
     let module = chosen.clone().or(image.map(|(module, _)| module)).or(first);
+    if let Some((what, at)) = module.as_deref().and_then(|module| chooses(tree, directory, module)) {
+        notes.unused(directory, what, at);
+    }
     let mut found = Settings { chosen, module, ..Settings::default() };
     if let Some(module) = found.module.clone() {
         read(tree, directory, &module, &mut found);
@@ -136,6 +139,18 @@ fn is_bare_package(tree: &Tree, directory: &str, module: &str) -> bool {
     let file = module_file(tree, directory, module).filter(|file| path::name(file) == "__init__.py");
     let text = file.and_then(|file| tree.text(&file));
     text.is_some_and(|text| without_comments(&text, "#", None).lines().all(|line| !line.contains("import") && !line.contains('=')))
+}
+
+/// A package of settings whose `__init__.py` takes one of several by a variable.
+fn chooses(tree: &Tree, directory: &str, module: &str) -> Option<(String, Place)> {
+    static TAKES: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^[ \t]+from\s+\.(\w+)\s+import"));
+    static BY: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b(environ|getenv|env\(|config\()"));
+    let file = module_file(tree, directory, module).filter(|file| path::name(file) == "__init__.py")?;
+    let text = without_comments(&tree.text(&file)?, "#", None);
+    let taken: Vec<String> = TAKES.captures_iter(&text).map(|found| format!("`{}`", &found[1])).collect();
+    let (_, at) = search(&file, &text, &BY)?;
+    let what = format!("its settings choose among {} by themselves: what they go by belongs into the task definition", taken.join(" and "));
+    (taken.len() > 1).then_some((what, at))
 }
 
 fn read(tree: &Tree, directory: &str, module: &str, found: &mut Settings) {

@@ -1,6 +1,9 @@
 //! Dockerfiles: what each says of its service, and which directory it is built from.
 
 use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use regex::Regex;
 
 use super::tree::Tree;
 use super::{Place, path};
@@ -76,6 +79,10 @@ impl Dockerfile {
                     || path::normal(&format!("{directory}/{source}")).is_some_and(|file| tree.exists(&file))
             })
         };
+        // What a build at the checkout's root has made of this directory.
+        if own != "." && self.sources.iter().any(|source| source.trim_end_matches('/').ends_with(&format!("/{own}"))) {
+            return ".".to_owned();
+        }
         // `docker/api/Dockerfile` copies all of the directory above; the nearest would be the wrong one.
         let bare = self.sources.iter().all(|source| matches!(source.as_str(), "." | "./"));
         let alone = tree.inside(own).all(|file| is_dockerfile(path::name(file)) || path::name(file).starts_with('.'));
@@ -118,7 +125,15 @@ pub(super) fn absolute(workdir: &str, to: &str) -> String {
 
 fn parse(file: &str, text: &str) -> Dockerfile {
     let mut found = Dockerfile { file: file.to_owned(), ..Dockerfile::default() };
+    let mut arguments: BTreeMap<String, String> = BTreeMap::new();
     for (line, name, rest) in instructions(text) {
+        if name == "ARG" {
+            let rest = expanded(&rest, &arguments);
+            arguments.extend(variables(&rest));
+            continue;
+        }
+        // A command's variables are those of its container.
+        let rest = if matches!(name.as_str(), "RUN" | "CMD" | "ENTRYPOINT" | "HEALTHCHECK") { rest } else { expanded(&rest, &arguments) };
         let words: Vec<&str> = rest.split_whitespace().collect();
         let plain: Vec<&str> = words.iter().filter(|word| !word.starts_with("--")).copied().collect();
         if name == "FROM" {
@@ -142,7 +157,10 @@ fn parse(file: &str, text: &str) -> Dockerfile {
             }
             "CMD" => end.command = Some((rest, line)),
             "ENTRYPOINT" if end.command.is_none() => end.command = Some((rest, line)),
-            "ENV" => end.env.extend(variables(&rest).into_iter().map(|(name, value)| (name, (value, line)))),
+            "ENV" => {
+                arguments.extend(variables(&rest));
+                end.env.extend(variables(&rest).into_iter().map(|(name, value)| (name, (value, line))));
+            }
             "RUN" if rest.contains("collectstatic") => end.collects = Some(line),
             "COPY" | "ADD" if words.iter().any(|word| word.starts_with("--from=")) => {
                 // What another stage has built may be the very directory that was copied into it.
@@ -163,6 +181,18 @@ fn parse(file: &str, text: &str) -> Dockerfile {
     }
     found.select(None);
     found
+}
+
+/// With the values of the variables that have one: `$NAME`, `${NAME}`, `${NAME:-else}`.
+fn expanded(text: &str, values: &BTreeMap<String, String>) -> String {
+    static VARIABLE: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r"\$(?:\{(\w+)(?::-([^}]*))?\}|(\w+))").ok());
+    let Some(pattern) = VARIABLE.as_ref() else { return text.to_owned() };
+    let value = |found: &regex::Captures<'_>| {
+        let name = found.get(1).or_else(|| found.get(3)).map_or("", |name| name.as_str());
+        let value = values.get(name).map(String::as_str).or_else(|| found.get(2).map(|other| other.as_str()));
+        value.unwrap_or(&found[0]).to_owned()
+    };
+    pattern.replace_all(text, value).into_owned()
 }
 
 fn copy(end: &mut End, all: &mut Vec<String>, rest: &str, plain: &[&str]) {
@@ -228,6 +258,10 @@ mod tests {
         assert_eq!(file.stages.iter().map(|stage| stage.name.as_str()).collect::<Vec<_>>(), ["build", "production"]);
         assert_eq!(file.inside("api", "api").as_deref(), Some("/app"));
         assert_eq!(file.inside("api", "api/static").as_deref(), Some("/app/static"));
+        let file =
+            parse("Dockerfile", "ARG HOME=/srv\nFROM x\nARG APP=$HOME/app\nWORKDIR ${APP}\nCOPY api ${APP}/api\nCOPY ${X:-web} $Y/\n");
+        assert_eq!((file.end.workdir.as_str(), file.inside(".", "api").as_deref()), ("/srv/app", Some("/srv/app/api")));
+        assert_eq!(file.sources, ["api", "web"]);
         assert!(is_dockerfile("Dockerfile.prod") && is_dockerfile("api.Dockerfile") && !is_dockerfile("Dockerfile.dockerignore"));
     }
 }

@@ -5,6 +5,7 @@
 //! [`Application`]. Where the files contradict one another a [`Question`] is left open, and nothing is guessed.
 //! Deliberately absent: what becomes of it (`windlass init` writes files), and AWS.
 
+mod bundler;
 mod compose;
 mod container;
 mod deploy;
@@ -15,6 +16,7 @@ mod naming;
 mod node;
 mod node_kind;
 mod node_run;
+mod nx;
 mod package;
 mod path;
 mod prisma;
@@ -262,7 +264,7 @@ pub struct Recipe {
     /// Remarks for whoever reads it.
     pub remarks: Vec<String>,
     /// Patterns for `.dockerignore`.
-    pub ignore: Vec<&'static str>,
+    pub ignore: Vec<String>,
 }
 
 /// What migrates a database.

@@ -39,7 +39,11 @@ pub(super) fn units(packages: &Packages, notes: &mut Notes<'_>) -> Vec<Unit> {
             notes.unused(directory, "left out, as --as says", Place::file(&package.file));
             continue;
         }
-        match (node_kind::kind(notes.tree, package), wanted.as_deref()) {
+        if let Some(units) = super::nx::units(packages, package, notes) {
+            found.extend(units);
+            continue;
+        }
+        match (node_kind::kind(notes.tree, package, wanted.as_deref()), wanted.as_deref()) {
             (Kind::Site(bundler), None | Some("site")) => found.extend(site(packages, package, &bundler, notes).map(Unit::Site)),
             (Kind::Service { framework, at, port }, None | Some("service")) => {
                 notes.used(directory, format!("{framework}: a service"), at.clone());
@@ -48,15 +52,19 @@ pub(super) fn units(packages: &Packages, notes: &mut Notes<'_>) -> Vec<Unit> {
                 found.push(Unit::Service(NodeService { directory, framework, at, manager, port }));
             }
             (Kind::Other(what, at), None) if notes.answers.get(Topic::Output, directory).is_none() => notes.unused(directory, what, at),
+            (Kind::Either(what, at), None) => {
+                let choices = ["site", "service"].map(|kind| (kind.to_owned(), at.clone()));
+                notes.ask(Topic::Kind, directory, format!("`{directory}` is {what}"), choices.to_vec());
+            }
             (Kind::Nothing, None) => nothing(packages, package, notes),
-            (Kind::Site(_) | Kind::Other(..) | Kind::Nothing, Some("service")) => {
+            (Kind::Site(_) | Kind::Other(..) | Kind::Either(..) | Kind::Nothing, Some("service")) => {
                 // Its Dockerfile is all that is needed, and the containers are looked at later.
                 notes.used(directory, "a service, as --as says", Place::file(&package.file));
             }
-            (Kind::Service { .. } | Kind::Other(..) | Kind::Nothing, _) => {
+            (Kind::Service { .. } | Kind::Other(..) | Kind::Either(..) | Kind::Nothing, _) => {
                 let output = notes.answers.get(Topic::Output, directory).map(|output| (output.to_owned(), None));
                 let (at, tool) = (Place::file(&package.file), "a site, as --as or --output says");
-                let bundler = Bundler { tool, at, output, base: None, fallback: "", frozen: "" };
+                let bundler = Bundler { tool, at, output, base: None, computed: None, fallback: "", frozen: "" };
                 found.extend(site(packages, package, &bundler, notes).map(Unit::Site));
             }
             (Kind::Site(_), Some(_)) => {}
@@ -104,6 +112,10 @@ fn site(packages: &Packages, package: &Package, bundler: &Bundler, notes: &mut N
         && !prefix.is_empty()
     {
         notes.used(directory, format!("its pages are served below `{base}`"), at.clone());
+    }
+    if let Some(at) = &bundler.computed {
+        let what = "the path that its pages are served below is computed: if it is not `/`, say it as the site's `prefix`";
+        notes.unused(directory, what, at.clone());
     }
     // Packages of the workspace that it is made of count as its sources, and so does where its output leads.
     let local = packages.local(package);

@@ -9,8 +9,8 @@ use regex::Regex;
 use serde_json::Value;
 
 use super::package::Package;
-use super::tree::{Tree, javascript, line_at, search};
-use super::{Place, path};
+use super::tree::{Tree, javascript, search};
+use super::{Place, bundler, path};
 
 /// What a package is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -28,6 +28,8 @@ pub(super) enum Kind {
     },
     /// Something that is recognised and that windlass does not act upon.
     Other(String, Place),
+    /// A site or a service: a person has to say.
+    Either(String, Place),
     /// Nothing that is released: a library, a tool.
     Nothing,
 }
@@ -43,6 +45,8 @@ pub(super) struct Bundler {
     pub(super) output: Option<(String, Option<Place>)>,
     /// The path that pages are served below, and what says so.
     pub(super) base: Option<(String, Place)>,
+    /// Where that path is computed, which nobody can read.
+    pub(super) computed: Option<Place>,
     /// The command where the package has no script `build`.
     pub(super) fallback: &'static str,
     /// How variables begin that it freezes into the pages.
@@ -76,31 +80,26 @@ const RENDERERS: [(&str, &str); 8] = [
     ("@angular/ssr", "Angular with a server"),
 ];
 
-fn pattern(text: &str) -> Regex {
+pub(super) fn pattern(text: &str) -> Regex {
     // Every pattern here is a constant that the tests compile.
     Regex::new(text).unwrap_or_else(|error| unreachable!("{error}"))
 }
 
 static EXPORT: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\boutput\s*:\s*["'`](export)["'`]"#));
-static STANDALONE: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\boutput\s*:\s*["'`](standalone)["'`]"#));
+/// A configuration that may export, or not.
+static MAY_EXPORT: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\b(output)\s*:\s*[^\s"'`,}][^,\n}]*["'`]export["'`]"#));
+/// `standalone`, also as what is built where nothing is exported.
+static STANDALONE: LazyLock<Regex> =
+    LazyLock::new(|| pattern(r#"\boutput\s*:\s*(?:[^,\n}]*\?\s*["'`]export["'`]\s*:\s*)?["'`](standalone)["'`]"#));
 static DIST_DIR: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\bdistDir\s*:\s*["'`]([^"'`$]+)["'`]"#));
+static BASE_PATH_AT_ALL: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\b(basePath)\s*:\s*[^\s"'`]"#));
 static BASE_PATH: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\bbasePath\s*:\s*["'`](/[^"'`$]*)["'`]"#));
-static OUT_DIR: LazyLock<Regex> = LazyLock::new(|| {
-    pattern(
-        r#"\boutDir\s*:\s*(?:["'`]([^"'`$]+)["'`]|(?:path\.)?(?:resolve|join)\(\s*(?:__dirname|import\.meta\.dirname|process\.cwd\(\))\s*,\s*["'`]([^"'`$]+)["'`]\s*\))"#,
-    )
-});
-static OUT_DIR_AT_ALL: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b(outDir)\b\s*[:,}]"));
-static OUT_DIR_FLAG: LazyLock<Regex> = LazyLock::new(|| pattern(r"--outDir[= ]([^\s&|;]+)"));
-static VITE_ROOT: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?m)(?:^|[{,])\s*root\s*:\s*["'`]([^"'`$]+)["'`]"#));
-static VITE_BASE: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?m)(?:^|[{,])\s*base\s*:\s*["'`](/[^"'`$]*)["'`]"#));
 static OUTPUT_DIR: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\boutputDir\s*:\s*["'`]([^"'`$]+)["'`]"#));
-static BUILD_PATH: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)\bBUILD_PATH=['\x22]?([^\s'\x22]+)"));
 static SERVER_OUTPUT: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\boutput\s*:\s*["'`](server|hybrid)["'`]"#));
 static ADAPTER_DIR: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\bpages\s*:\s*["'`]([^"'`$]+)["'`]"#));
 
 /// A configuration file's text without its comments.
-fn script(tree: &Tree, directory: &str, stem: &str) -> Option<(String, String)> {
+pub(super) fn script(tree: &Tree, directory: &str, stem: &str) -> Option<(String, String)> {
     let endings = ["ts", "js", "mjs", "mts", "cjs", "cts"];
     let file = endings.iter().map(|ending| path::join(directory, &format!("{stem}.{ending}"))).find(|file| tree.has(file))?;
     Some((javascript(&tree.text(&file)?), file))
@@ -112,12 +111,12 @@ pub(super) fn next_standalone(tree: &Tree, directory: &str) -> Option<Place> {
     search(&file, &text, &STANDALONE).map(|(_, at)| at)
 }
 
-/// What a package is.
-pub(super) fn kind(tree: &Tree, package: &Package) -> Kind {
+/// What a package is; `wanted` is what a person has said of it: `site` or `service`.
+pub(super) fn kind(tree: &Tree, package: &Package, wanted: Option<&str>) -> Kind {
     let directory = package.directory.as_str();
     let has = |name: &str| package.dependency(name).is_some();
     if has("next") {
-        return next(tree, package);
+        return next(tree, package, wanted);
     }
     if has("@nestjs/core") {
         return Kind::Service { framework: "NestJS", at: package.place("@nestjs/core"), port: 3000 };
@@ -136,10 +135,10 @@ pub(super) fn kind(tree: &Tree, package: &Package) -> Kind {
         return Kind::Service { framework, at: package.place(name), port: *port };
     }
     if has("react-scripts") {
-        return Kind::Site(react_scripts(tree, package));
+        return Kind::Site(bundler::react_scripts(tree, package));
     }
     if is_vite(tree, package) && serves.is_none() {
-        return vite(tree, package);
+        return bundler::vite(tree, package);
     }
     match serves {
         // A workspace's root runs its members.
@@ -169,12 +168,17 @@ fn is_vite(tree: &Tree, package: &Package) -> bool {
     built || (named && (package.script("build").is_none() || script(tree, &package.directory, "vite.config").is_some()))
 }
 
-fn next(tree: &Tree, package: &Package) -> Kind {
+fn next(tree: &Tree, package: &Package, wanted: Option<&str>) -> Kind {
     let config = script(tree, &package.directory, "next.config");
     let at = package.place("next");
     let Some((text, file)) = config else { return Kind::Service { framework: "Next.js", at, port: 3000 } };
-    let Some((_, export)) = search(&file, &text, &EXPORT) else {
-        return Kind::Service { framework: "Next.js", at, port: 3000 };
+    let maybe = search(&file, &text, &MAY_EXPORT).map(|(_, at)| at);
+    let export = match (search(&file, &text, &EXPORT), maybe, wanted) {
+        (Some((_, at)), ..) | (None, Some(at), Some("site")) => at,
+        (None, Some(at), None) => {
+            return Kind::Either("Next.js that is exported or serves, as its configuration computes".to_owned(), at);
+        }
+        _ => return Kind::Service { framework: "Next.js", at, port: 3000 },
     };
     let output = search(&file, &text, &DIST_DIR).map_or_else(|| ("out".to_owned(), None), |(directory, at)| (directory, Some(at)));
     Kind::Site(Bundler {
@@ -182,72 +186,9 @@ fn next(tree: &Tree, package: &Package) -> Kind {
         at: export,
         output: Some(output),
         base: search(&file, &text, &BASE_PATH),
+        computed: search(&file, &text, &BASE_PATH_AT_ALL).map(|(_, at)| at),
         fallback: "next build",
         frozen: "NEXT_PUBLIC_",
-    })
-}
-
-fn react_scripts(tree: &Tree, package: &Package) -> Bundler {
-    let by_script = package.script("build").and_then(|command| BUILD_PATH.captures(command)).map(|found| {
-        let path = found[1].to_owned();
-        (path, Some(package.place("build")))
-    });
-    let by_file = || {
-        [".env.production", ".env"].iter().find_map(|name| {
-            let file = path::join(&package.directory, name);
-            search(&file, &tree.text(&file)?, &BUILD_PATH).map(|(path, at)| (path, Some(at)))
-        })
-    };
-    let home = package.json["homepage"].as_str().map(|home| {
-        let below = home.split_once("://").map_or(home, |(_, rest)| rest.find('/').map_or("", |at| &rest[at..]));
-        (below.to_owned(), package.place("homepage"))
-    });
-    Bundler {
-        tool: "Create React App",
-        at: package.place("react-scripts"),
-        output: Some(by_script.or_else(by_file).unwrap_or_else(|| ("build".to_owned(), None))),
-        base: home.filter(|(base, _)| base.starts_with('/')),
-        fallback: "react-scripts build",
-        frozen: "REACT_APP_",
-    }
-}
-
-fn vite(tree: &Tree, package: &Package) -> Kind {
-    let directory = package.directory.as_str();
-    let at = ["vite", "rolldown-vite"].iter().find(|name| package.dependency(name).is_some());
-    let at = at.map_or_else(|| package.place("build"), |name| package.place(name));
-    let config = script(tree, directory, "vite.config");
-    let (text, file) = config.unwrap_or_default();
-    let root = search(&file, &text, &VITE_ROOT).map_or_else(|| ".".to_owned(), |(root, _)| root);
-    let Some(pages) = path::normal(&format!("{directory}/{root}")) else {
-        return Kind::Other("Vite, whose `root` lies outside of the checkout".to_owned(), at);
-    };
-    if !tree.inside(&pages).any(|file| path::ending(file) == "html") {
-        let what = "Vite without a page of its own: what it builds belongs to another unit, whose Dockerfile has to build it";
-        return Kind::Other(what.to_owned(), at);
-    }
-    let flag = package.script("build").and_then(|command| OUT_DIR_FLAG.captures(command)).map(|found| found[1].to_owned());
-    let below = |output: &str| if root == "." { output.to_owned() } else { format!("{root}/{output}") };
-    let output = match flag {
-        Some(output) => Some((below(&output), Some(package.place("build")))),
-        None => match OUT_DIR.captures(&text) {
-            // Text is from `root`; what is resolved is from the configuration's own directory.
-            Some(found) => {
-                let line = Place::line(&file, line_at(&text, found.get(0).map_or(0, |whole| whole.start())));
-                let output = found.get(1).map_or_else(|| found.get(2).map_or("", |m| m.as_str()).to_owned(), |text| below(text.as_str()));
-                Some((output, Some(line)))
-            }
-            None if OUT_DIR_AT_ALL.is_match(&text) => None,
-            None => Some((below("dist"), None)),
-        },
-    };
-    Kind::Site(Bundler {
-        tool: "Vite",
-        at,
-        output,
-        base: search(&file, &text, &VITE_BASE).filter(|(base, _)| !base.trim_matches('/').is_empty()),
-        fallback: "vite build",
-        frozen: "VITE_",
     })
 }
 
@@ -256,7 +197,7 @@ fn site_tool(tree: &Tree, package: &Package) -> Option<Kind> {
     let directory = package.directory.as_str();
     let has = |name: &str| package.dependency(name).is_some();
     let made = |tool, name: &str, output: (String, Option<Place>), fallback, frozen| {
-        Some(Kind::Site(Bundler { tool, at: package.place(name), output: Some(output), base: None, fallback, frozen }))
+        Some(Kind::Site(Bundler { tool, at: package.place(name), output: Some(output), base: None, computed: None, fallback, frozen }))
     };
     let plain = |output: &str| (output.to_owned(), None);
     if has("@angular/core") && tree.has(&path::join(directory, "angular.json")) && !has("@angular/ssr") {
@@ -272,7 +213,7 @@ fn site_tool(tree: &Tree, package: &Package) -> Option<Kind> {
         if let Some((_, at)) = search(&file, &text, &SERVER_OUTPUT) {
             return Some(Kind::Service { framework: "Astro with a server", at, port: 4321 });
         }
-        let output = search(&file, &text, &OUT_DIR).map_or_else(|| plain("dist"), |(output, at)| (output, Some(at)));
+        let output = bundler::out_dir(&file, &text).map_or_else(|| plain("dist"), |(output, _, at)| (output, Some(at)));
         return made("Astro", "astro", output, "astro build", "PUBLIC_");
     }
     if has("@sveltejs/adapter-static") {
@@ -321,6 +262,7 @@ fn angular(tree: &Tree, package: &Package) -> Kind {
         at: package.place("@angular/core"),
         output: directory.map(|directory| (directory, Some(line))),
         base: None,
+        computed: None,
         fallback: "ng build",
         frozen: "NG_APP_",
     })
@@ -331,15 +273,16 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_pattern_compiles_and_an_output_is_read_in_its_forms() {
-        let all = [&EXPORT, &STANDALONE, &DIST_DIR, &BASE_PATH, &OUT_DIR, &OUT_DIR_AT_ALL, &OUT_DIR_FLAG, &VITE_ROOT, &VITE_BASE];
+    fn every_pattern_compiles_and_an_export_that_is_computed_is_told() {
+        let all = [&EXPORT, &MAY_EXPORT, &STANDALONE, &DIST_DIR, &BASE_PATH, &BASE_PATH_AT_ALL, &OUTPUT_DIR, &SERVER_OUTPUT, &ADAPTER_DIR];
         assert_eq!(all.iter().filter(|pattern| pattern.as_str().is_empty()).count(), 0);
-        let rest = [&OUTPUT_DIR, &BUILD_PATH, &SERVER_OUTPUT, &ADAPTER_DIR];
-        assert_eq!(rest.iter().filter(|pattern| pattern.as_str().is_empty()).count(), 0);
-        let output = |text: &str| search("x", text, &OUT_DIR).map(|(output, _)| output);
-        assert_eq!(output("build: { outDir: 'build' }").as_deref(), Some("build"));
-        assert_eq!(output("outDir: path.resolve(__dirname, \"../www\"),").as_deref(), Some("../www"));
-        assert_eq!(output("outDir: process.env.OUT"), None);
-        assert!(OUT_DIR_AT_ALL.is_match("outDir: process.env.OUT") && OUT_DIR_AT_ALL.is_match("{ outDir }"));
+        let told = |text: &str| (MAY_EXPORT.is_match(text), STANDALONE.is_match(text));
+        assert_eq!(told("output: 'standalone',"), (false, true));
+        assert_eq!(told("output: 'export',"), (false, false));
+        assert_eq!(told("output: process.env.E === '1' ? 'export' : 'standalone'"), (true, true));
+        assert_eq!(told("output: isExport ? 'export' : 'standalone'"), (true, true));
+        assert_eq!(told("output: process.env.SERVE ? 'standalone' : 'export'"), (true, false));
+        assert_eq!(told("output: process.env.A ? \"export\" : undefined"), (true, false));
+        assert_eq!(told("output: process.env.A ? \"standalone\" : undefined"), (false, false));
     }
 }

@@ -43,6 +43,13 @@ impl Package {
         ["dependencies", "devDependencies", "optionalDependencies"].into_iter().find_map(|kind| self.json[kind][name].as_str())
     }
 
+    /// Is one of its dependencies a directory or a file of the checkout?
+    pub(super) fn has_own_files(&self) -> bool {
+        let kinds = ["dependencies", "devDependencies"].into_iter().filter_map(|kind| self.json[kind].as_object());
+        let own = ["file:", "link:", "portal:"];
+        kinds.flatten().filter_map(|(_, version)| version.as_str()).any(|version| own.iter().any(|scheme| version.starts_with(scheme)))
+    }
+
     /// Every dependency's name.
     pub(super) fn dependencies(&self) -> impl Iterator<Item = &str> {
         let kinds = ["dependencies", "devDependencies"].into_iter();
@@ -110,7 +117,7 @@ pub(super) struct Manager {
     pub(super) root: String,
     /// Is there a lockfile to hold to?
     pub(super) locked: bool,
-    /// Files that an installation reads, beside each `package.json`.
+    /// Files that an installation reads, beside each `package.json`; and directories, with `/` at their end.
     pub(super) files: Vec<String>,
 }
 
@@ -267,8 +274,19 @@ impl Packages {
         }
         let extras = [".npmrc", "pnpm-workspace.yaml", ".pnpmfile.cjs", ".yarnrc.yml", ".yarnrc", "bunfig.toml"];
         let extras = extras.iter().map(|name| path::join(&root, name)).filter(|file| tree.has(file));
-        let files = lock.map(|(_, file)| file.clone()).into_iter().chain(extras).collect();
+        let folders = folders(tool).iter().map(|name| path::join(&root, name)).filter(|folder| tree.exists(folder));
+        let files =
+            lock.map(|(_, file)| file.clone()).into_iter().chain(extras).chain(folders.map(|folder| format!("{folder}/"))).collect();
         Manager { tool, version, locked: lock.is_some(), root, files }
+    }
+}
+
+/// Directories that an installation reads: the program itself, its plugins, and patches of packages.
+fn folders(tool: Tool) -> &'static [&'static str] {
+    match tool {
+        Tool::Berry => &[".yarn/releases", ".yarn/plugins", ".yarn/patches"],
+        Tool::Pnpm | Tool::Bun => &["patches"],
+        Tool::Npm | Tool::Yarn => &[],
     }
 }
 

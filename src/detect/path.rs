@@ -49,6 +49,11 @@ pub(super) fn from(directory: &str, path: &str) -> String {
     if parts.is_empty() { ".".to_owned() } else { parts.join("/") }
 }
 
+/// The nearest directory that both lie in.
+pub(super) fn common(one: &str, other: &str) -> String {
+    upwards(one).into_iter().find(|above| within(other, above)).unwrap_or_else(|| ".".to_owned())
+}
+
 /// The directory and those above it, the checkout last.
 pub(super) fn upwards(directory: &str) -> Vec<String> {
     let mut found = vec![directory.to_owned()];
@@ -80,6 +85,10 @@ mod tests {
         assert_eq!(from(".", "apps/web/dist"), "apps/web/dist");
         assert_eq!(from("web", "api/static"), "../api/static");
         assert_eq!(upwards("a/b"), ["a/b", "a", "."]);
+        assert_eq!(
+            (common("services/a", "services/b/c"), common("a", "b"), common("a/b", "a/b")),
+            ("services".into(), ".".into(), "a/b".into())
+        );
         assert_eq!((normal("a/../b/./c").as_deref(), normal("../x")), (Some("b/c"), None));
         assert!(within("a/b", "a") && within("a", ".") && !within("ab", "a"));
         assert_eq!((shell("a b"), shell("it's"), shell("x")), ("'a b'".into(), "'it'\\''s'".into(), "x".into()));

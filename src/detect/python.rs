@@ -48,6 +48,10 @@ pub(super) struct Requirements {
     pub(super) files: Vec<String>,
     pub(super) locked: bool,
     pub(super) wanted: Vec<Wanted>,
+    /// Directories of the checkout that are packages of the list.
+    pub(super) local: Vec<String>,
+    /// The member of a workspace that is installed, by its name; all of the project otherwise.
+    pub(super) member: Option<String>,
 }
 
 impl Requirements {
@@ -87,14 +91,12 @@ pub(super) fn requirements(directory: &str, notes: &mut Notes<'_>) -> Result<Opt
 /// The tools that a directory has a list for, each with the file that says so.
 fn lists(tree: &Tree, directory: &str) -> Result<Vec<(Tool, String)>, DetectError> {
     let mut found = Vec::new();
-    let plain = [
-        "requirements.txt",
-        "requirements/production.txt",
-        "requirements/prod.txt",
-        "requirements/base.txt",
-        "requirements/requirements.txt",
-    ];
-    found.extend(tree.first(directory, &plain).map(|file| (Tool::Pip, file)));
+    let plain = ["production", "prod", "live", "deploy", "main", "base", "common", "requirements"];
+    let plain = plain
+        .iter()
+        .flat_map(|name| [format!("requirements/{name}.txt"), format!("requirements-{name}.txt"), format!("requirements_{name}.txt")]);
+    let plain: Vec<String> = std::iter::once("requirements.txt".to_owned()).chain(plain).collect();
+    found.extend(tree.first(directory, &plain.iter().map(String::as_str).collect::<Vec<_>>()).map(|file| (Tool::Pip, file)));
     let project = path::join(directory, "pyproject.toml");
     if tree.has(&project) {
         let table = toml(tree, &project)?;
@@ -127,17 +129,19 @@ fn toml(tree: &Tree, file: &str) -> Result<toml::Table, DetectError> {
 
 fn read(tree: &Tree, tool: Tool, directory: &str, file: &str) -> Result<Requirements, DetectError> {
     let mut files = vec![file.to_owned()];
-    let mut wanted = Vec::new();
+    let (mut wanted, mut paths) = (Vec::new(), Vec::new());
+    let (mut root, mut member) = (directory.to_owned(), None);
     match tool {
         Tool::Pip => {
             files.clear();
-            listed(tree, file, &mut files, &mut wanted);
+            listed(tree, file, &mut files, &mut wanted, &mut paths);
         }
         Tool::Pipenv => {
             let lock = path::join(directory, "Pipfile.lock");
             files.extend(tree.has(&lock).then_some(lock));
             let table = toml(tree, file)?;
             keys(tree, file, table.get("packages"), &mut wanted);
+            paths.extend(paths_of(table.get("packages")));
         }
         Tool::Uv | Tool::Poetry | Tool::Pdm => {
             let project = path::join(directory, "pyproject.toml");
@@ -150,15 +154,40 @@ fn read(tree: &Tree, tool: Tool, directory: &str, file: &str) -> Result<Requirem
             for line in list.into_iter().flatten().filter_map(toml::Value::as_str) {
                 wanted.extend(parse(line, place_of(&project, &text, line)));
             }
-            keys(tree, &project, table.get("tool").and_then(|tools| tools.get("poetry")?.get("dependencies")), &mut wanted);
+            let tools = table.get("tool");
+            let poetry = tools.and_then(|tools| tools.get("poetry")?.get("dependencies"));
+            keys(tree, &project, poetry, &mut wanted);
+            paths.extend(paths_of(poetry).into_iter().chain(paths_of(tools.and_then(|tools| tools.get("uv")?.get("sources")))));
+            if let Some(workspace) = workspace(tree, directory).filter(|_| tool == Tool::Uv && path::ending(file) != "lock") {
+                files = [path::join(&workspace, "pyproject.toml"), path::join(&workspace, "uv.lock"), project].into();
+                root = workspace;
+                member = table.get("project").and_then(|project| Some(project.get("name")?.as_str()?.to_owned()));
+            }
         }
     }
+    let local = paths.iter().filter_map(|local| path::normal(&format!("{directory}/{local}"))).collect();
     let locked = match tool {
         Tool::Pip => true,
         Tool::Pipenv => files.len() > 1,
         Tool::Uv | Tool::Poetry | Tool::Pdm => files.iter().any(|file| path::ending(file) == "lock"),
     };
-    Ok(Requirements { tool, directory: directory.to_owned(), files, locked, wanted })
+    Ok(Requirements { tool, directory: root, files, locked, wanted, local, member })
+}
+
+/// The directory above whose `uv.lock` is that of a workspace. <https://docs.astral.sh/uv/concepts/projects/workspaces/>
+fn workspace(tree: &Tree, directory: &str) -> Option<String> {
+    let is_root = |place: &&String| {
+        let table = toml(tree, &path::join(place, "pyproject.toml")).unwrap_or_default();
+        tree.has(&path::join(place, "uv.lock"))
+            && table.get("tool").is_some_and(|tools| tools.get("uv").is_some_and(|uv| uv.get("workspace").is_some()))
+    };
+    path::upwards(directory).iter().skip(1).find(is_root).cloned()
+}
+
+/// The directories that a table of packages names: `common = {path = "../common"}`.
+fn paths_of(table: Option<&toml::Value>) -> Vec<String> {
+    let all = table.and_then(toml::Value::as_table).into_iter().flatten();
+    all.filter_map(|(_, value)| Some(value.get("path")?.as_str()?.to_owned())).collect()
 }
 
 fn keys(tree: &Tree, file: &str, table: Option<&toml::Value>, wanted: &mut Vec<Wanted>) {
@@ -173,7 +202,7 @@ fn keys(tree: &Tree, file: &str, table: Option<&toml::Value>, wanted: &mut Vec<W
 }
 
 /// <https://pip.pypa.io/en/stable/reference/requirements-file-format/>
-fn listed(tree: &Tree, file: &str, files: &mut Vec<String>, wanted: &mut Vec<Wanted>) {
+fn listed(tree: &Tree, file: &str, files: &mut Vec<String>, wanted: &mut Vec<Wanted>, paths: &mut Vec<String>) {
     if files.iter().any(|known| known == file) {
         return;
     }
@@ -183,11 +212,26 @@ fn listed(tree: &Tree, file: &str, files: &mut Vec<String>, wanted: &mut Vec<Wan
         let line = line.trim();
         let other = ["-r ", "--requirement ", "-c ", "--constraint "].iter().find_map(|flag| line.strip_prefix(flag));
         if let Some(other) = other.and_then(|other| path::normal(&format!("{}/{}", path::parent(file), other.trim()))) {
-            listed(tree, &other, files, wanted);
+            listed(tree, &other, files, wanted, paths);
+        } else if let Some(local) = local(line) {
+            paths.push(local);
         } else if !line.starts_with(['-', '#']) {
             wanted.extend(parse(line, Place::line(file, number + 1)));
         }
     }
+}
+
+/// The directory that a line names: `-e ../common`, `./common`, `common @ file:../common`.
+fn local(line: &str) -> Option<String> {
+    let flag = ["-e ", "--editable ", "--editable="].iter().find_map(|flag| line.strip_prefix(flag));
+    let path = flag.or_else(|| line.split_once(" @ ").map(|(_, url)| url)).unwrap_or(line).trim();
+    let path = path.strip_prefix("file:").unwrap_or(path);
+    let path = path.split(['[', '#', ';', ' ']).next().unwrap_or(path);
+    let is_path = path == "."
+        || path.starts_with("./")
+        || path.starts_with("../")
+        || (flag.is_some() && !path.contains("://") && !path.starts_with('/'));
+    is_path.then(|| path.to_owned())
 }
 
 fn parse(line: &str, at: Place) -> Option<Wanted> {
@@ -239,5 +283,8 @@ mod tests {
         assert_eq!(wanted("psycopg[binary]==3.2"), Some(("psycopg".into(), "binary".into())));
         assert_eq!(wanted("django_stubs"), Some(("django-stubs".into(), String::new())));
         assert_eq!(wanted(""), None);
+        let local = |line: &str| local(line);
+        assert_eq!((local("-e ../../libs/common[s3]"), local("./thing ; x")), (Some("../../libs/common".into()), Some("./thing".into())));
+        assert_eq!((local("-e git+https://x/y#egg=y"), local("common @ file:../c"), local("django")), (None, Some("../c".into()), None));
     }
 }

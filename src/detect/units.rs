@@ -115,6 +115,9 @@ impl Builder<'_> {
             chosen.context.clone()
         } else {
             let context = if path::within(directory, holder) { holder } else { directory }.to_owned();
+            // Packages of the checkout that it is made of lie in the context, too.
+            let local = project.requirements.iter().flat_map(|requirements| &requirements.local);
+            let context = local.fold(context, |context, local| path::common(&context, local));
             recipe = django::recipe(project, &context, notes);
             if recipe.is_none() {
                 return;
@@ -155,6 +158,14 @@ impl Builder<'_> {
             notes.unused(directory, what, Place::file(&dockerfile.file));
         }
         self.left.retain(|dockerfile| path::parent(&dockerfile.file) != directory || directory == ".");
+        for built in &self.services {
+            let Some(Chosen { dockerfile, context, .. }) = &built.chosen else { continue };
+            let copies = |source: &String| path::normal(&format!("{context}/{source}")).is_some_and(|full| path::within(&full, directory));
+            if directory != "." && dockerfile.sources.iter().any(copies) {
+                let what = format!("an image is made of it, too: where that serves it, leave it out by `--as {directory}=skip`");
+                notes.unused(directory, what, Place::file(&dockerfile.file));
+            }
+        }
     }
 
     /// What is left are services that only their Dockerfile knows.
@@ -166,7 +177,7 @@ impl Builder<'_> {
             let at = Place::file(&first.file);
             let wanted = notes.answers.get(Topic::Kind, &folder).map(str::to_owned);
             let image = first.stages.last().map(|stage| stage.image.to_lowercase()).unwrap_or_default();
-            let proxy = ["nginx", "httpd", "caddy", "traefik", "haproxy", "envoy"].iter().any(|name| image.contains(name));
+            let proxy = container::is_proxy(&image);
             let tool = folder.split('/').any(|part| matches!(part, "ci" | "e2e" | "test" | "tests" | "tools" | "scripts" | "jenkins"));
             let composed = self.composed.iter().any(|service| service.dockerfile == first.file);
             let why = match wanted.as_deref() {

@@ -163,6 +163,91 @@ fn what_is_there_is_kept_and_the_rest_follows_it() {
 }
 
 #[test]
+fn several_dockerfiles_are_told_apart() {
+    recognised("several-dockerfiles", &[]);
+}
+
+#[test]
+fn django_as_cookiecutter_lays_it_out() {
+    refused("django-cookiecutter", &["--settings", "config.settings.production"]);
+}
+
+#[test]
+fn create_react_app_below_a_path_and_django_with_pipenv() {
+    recognised("cra-pipenv", &[]);
+}
+
+#[test]
+fn vite_told_by_flags_where_it_is_served() {
+    recognised("vite-flags", &[]);
+}
+
+#[test]
+fn a_base_that_is_computed_is_said() {
+    recognised("vite-computed-base", &[]);
+}
+
+#[test]
+fn yarn_berry_with_its_own_releases() {
+    recognised("yarn-berry", &[]);
+}
+
+#[test]
+fn turbo_with_next_nest_and_a_schema_of_its_own() {
+    refused("pnpm-turbo", &["--migrated-by", "packages/db=api"]);
+}
+
+#[test]
+fn projects_of_nx() {
+    recognised("nx", &[]);
+}
+
+#[test]
+fn a_manage_py_far_below_its_requirements() {
+    recognised("django-two-down", &[]);
+}
+
+#[test]
+fn a_workspace_of_uv() {
+    recognised("uv-workspace", &[]);
+}
+
+#[test]
+fn requirements_that_are_directories_of_the_checkout() {
+    recognised("pip-paths", &[]);
+}
+
+#[test]
+fn nest_and_vite_in_a_workspace_of_npm() {
+    recognised("nest-npm-workspace", &[]);
+}
+
+#[test]
+fn next_that_is_exported_or_not() {
+    refused("next-computed-export", &["--as", "frontend=service"]);
+}
+
+#[test]
+fn a_workspace_of_bun() {
+    recognised("bun-hono", &[]);
+}
+
+#[test]
+fn django_whose_image_builds_the_pages() {
+    recognised("django-builds-vite", &[]);
+}
+
+#[test]
+fn express_beside_create_react_app() {
+    recognised("express-react", &[]);
+}
+
+#[test]
+fn settings_that_choose_by_themselves() {
+    recognised("django-odd-settings", &[]);
+}
+
+#[test]
 fn conflicting_lockfiles_are_refused() {
     let answers = ["--package-manager", "admin=npm", "--package-manager", "web=yarn"];
     refused("conflicting-lockfiles", &answers);

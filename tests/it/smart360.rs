@@ -110,7 +110,7 @@ fn every_choice_of_the_job_becomes_a_command_that_windlass_takes() {
     assert!(dry.find_iter(&job).count() == 2 && approve < job.find("windlass release").unwrap());
 
     let mut scene = Scene::new("http://127.0.0.1:1");
-    scene.program("windlass", "echo \"$WINDLASS_ENV: $*\" >> ../said\ntouch plan.json\necho a plan");
+    scene.program("windlass", "echo \"$WINDLASS_ENV: $*\" >> ../said\ntouch .windlass/plan.json\necho a plan");
     for environment in choices(&job, "ENVIRONMENT") {
         for unit in &units {
             scene.set("UNIT", unit);
@@ -123,11 +123,11 @@ fn every_choice_of_the_job_becomes_a_command_that_windlass_takes() {
     let said = std::fs::read_to_string(scene.project().join("../said")).unwrap();
     let lines: Vec<&str> = said.lines().collect();
     assert_eq!(lines.len(), units.len() * 4);
-    assert_eq!(lines[0], "staging: plan --out plan.json");
-    assert_eq!(lines[2], "staging: plan --out plan.json accounts");
+    assert_eq!(lines[0], "staging: plan --out .windlass/plan.json");
+    assert_eq!(lines[2], "staging: plan --out .windlass/plan.json accounts");
     assert_eq!(
         lines[lines.len() - 1],
-        "production: release --plan plan.json --lock-wait 15m --junit reports/release.xml --report reports/release.html"
+        "production: release --plan .windlass/plan.json --lock-wait 15m --junit .windlass/reports/release.xml --report .windlass/reports/release.html"
     );
     for line in lines {
         let words: Vec<&str> = line.split_once(": ").unwrap().1.split(' ').chain(["--help"]).collect();
@@ -155,7 +155,7 @@ pub(crate) async fn deployed(name: &str) -> Shop {
     let function = format!("driver: lambda-image\n    from: $1\n    function: {name}-$1\n    handler: own");
     let config = driver.replace_all(&config, function.as_str()).into_owned();
     shop.scene.write("windlass.yml", config);
-    shop.scene.write("web/build/index.html", "<!doctype html><title>1</title>\n").write(".gitignore", "plan.*\nreports\n");
+    shop.scene.write("web/build/index.html", "<!doctype html><title>1</title>\n");
     shop.seed.cluster(name).await;
     for service in NINE {
         shop.scene.write(&format!("services/{service}/Dockerfile"), format!("FROM scratch\nLABEL service={service}\nCOPY manage.py /\n"));
@@ -218,7 +218,7 @@ async fn one_is_released_or_all_and_what_has_not_changed_is_left_alone() {
     migrates(&shop, 9);
     let all = measured(&shop, "all ten units: the release of that plan", release);
     assert_eq!((count(&shop, "lambda:Invoke"), count(&shop, "ecs:UpdateService")), (9, 9), "{}", all.stderr);
-    let report = std::fs::read_to_string(shop.scene.project().join("reports/release.xml")).unwrap();
+    let report = std::fs::read_to_string(shop.scene.project().join(".windlass/reports/release.xml")).unwrap();
     assert!(NINE.iter().all(|service| report.contains(service)) && report.contains("failures=\"0\""), "{report}");
 
     // One that has changed: nobody else is touched, though all were chosen.

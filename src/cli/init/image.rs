@@ -21,7 +21,7 @@ pub(super) fn files(service: &Service) -> Vec<File> {
 
 fn ignored(recipe: &Recipe) -> String {
     let always = ["**/.git", "**/.env", "**/.env.*", "**/.DS_Store", "**/Dockerfile*", "**/.dockerignore", "**/*.log"];
-    always.iter().chain(&recipe.ignore).copied().collect::<Vec<_>>().join("\n") + "\n"
+    always.into_iter().chain(recipe.ignore.iter().map(String::as_str)).collect::<Vec<_>>().join("\n") + "\n"
 }
 
 fn dockerfile(recipe: &Recipe) -> String {
@@ -37,7 +37,7 @@ fn dockerfile(recipe: &Recipe) -> String {
     }
     lines.push(String::new());
     if recipe.manifests.is_empty() {
-        lines.push("# Before anything is installed, as packages run scripts of the code while they are.".to_owned());
+        lines.push("# Before anything is installed, as that needs the code: scripts of packages, or packages of this checkout.".to_owned());
         lines.push("COPY . .".to_owned());
         lines.extend(recipe.install.iter().map(|command| format!("RUN {command}")));
     } else {
@@ -66,9 +66,10 @@ fn variables(pairs: &[(String, String)]) -> Option<String> {
     (!pairs.is_empty()).then(|| format!("ENV {}", pairs.join(" \\\n    ")))
 }
 
-/// `COPY` for each directory, with all of its files.
+/// `COPY` for each directory, with all of its files; those that end with `/` are directories that are copied whole.
 fn copies(files: &[String]) -> Vec<String> {
     let mut folders: BTreeMap<&str, Vec<&str>> = BTreeMap::new();
+    let (whole, files): (Vec<&String>, Vec<&String>) = files.iter().partition(|file| file.ends_with('/'));
     for file in files {
         let folder = file.rsplit_once('/').map_or("", |(folder, _)| folder);
         let files = folders.entry(folder).or_default();
@@ -85,5 +86,5 @@ fn copies(files: &[String]) -> Vec<String> {
         }
         format!("COPY {} {to}", files.join(" "))
     };
-    folders.into_iter().map(line).collect()
+    folders.into_iter().map(line).chain(whole.into_iter().map(|folder| format!("COPY {folder} {folder}"))).collect()
 }
