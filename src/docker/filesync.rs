@@ -13,6 +13,7 @@ use std::thread;
 
 use hyper::Request;
 use hyper::body::Incoming;
+use hyper::header::HeaderMap;
 use prost::Message;
 use tokio::sync::mpsc;
 
@@ -99,6 +100,7 @@ pub(super) fn answer(files: &Files, request: Request<Incoming>) -> Answer {
         "dockerfile" => Arc::clone(&files.dockerfile),
         other => return unary(Err(Status(INTERNAL, format!("there is no directory `{other}`")))),
     };
+    let list = wanted_of(list, request.headers());
     let (to, parts) = mpsc::channel(64);
     let (wanted, wants) = blocking::channel();
     let (root, unread) = (files.root.clone(), files.unread.clone());
@@ -113,6 +115,32 @@ pub(super) fn answer(files: &Files, request: Request<Incoming>) -> Answer {
         }
     });
     streamed(parts)
+}
+
+/// What of a list is asked for: `BuildKit` names paths where it does not need everything, as when it looks for an ignore file, or for what a
+/// Dockerfile copies. More than that does no harm but takes time, so that is what there is for patterns, and for links, which it follows.
+///
+/// <https://github.com/moby/buildkit/blob/master/session/filesync/filesync.go> and `followlinks.go` of fsutil
+fn wanted_of(list: Arc<Vec<Stat>>, headers: &HeaderMap) -> Arc<Vec<Stat>> {
+    const NAMES: [&str; 2] = ["include-patterns", "followpaths"];
+    let all = NAMES.iter().flat_map(|name| headers.get_all(*name)).map(|value| value.to_str().ok());
+    let Some(paths) = all.map(|value| value.map(plain_path)).collect::<Option<Option<Vec<String>>>>().flatten() else { return list };
+    let is_encoded = NAMES.iter().any(|name| headers.contains_key(format!("{name}-encoded")));
+    let below = |path: &str, above: &str| path.strip_prefix(above).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    let on_the_way = |stat: &Stat| paths.iter().any(|path| below(path, &stat.path));
+    if paths.is_empty() || is_encoded || list.iter().any(|stat| stat.mode & SYMLINK != 0 && on_the_way(stat)) {
+        return list;
+    }
+    let wanted = |stat: &&Stat| on_the_way(stat) || paths.iter().any(|path| below(&stat.path, path));
+    Arc::new(list.iter().filter(wanted).cloned().collect())
+}
+
+/// A path of the context as the list has it; `None` for a pattern, and for the context itself.
+fn plain_path(text: &str) -> Option<String> {
+    let path = text.trim_start_matches("./").trim_matches('/');
+    let is_plain =
+        !path.is_empty() && path != "." && !path.contains(['*', '?', '[', '\\', '!']) && !path.split('/').any(|part| part == "..");
+    is_plain.then(|| path.to_owned())
 }
 
 /// Lists everything, then sends what is asked for until there is nothing more, or nobody listens any more.
@@ -201,4 +229,33 @@ struct Stat {
     mod_time: i64,
     #[prost(string, tag = "7")]
     linkname: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn sent(headers: &[(&'static str, &'static str)]) -> Vec<String> {
+        let link = Kind::Symlink { target: "src".into() };
+        let list =
+            vec![directory("deps"), directory("deps/a"), directory("deps2"), stat("link", &link), directory("src"), directory("src/x")];
+        let mut map = HeaderMap::new();
+        for (name, value) in headers {
+            map.append(*name, value.parse().unwrap());
+        }
+        wanted_of(Arc::new(list), &map).iter().map(|stat| stat.path.clone()).collect()
+    }
+
+    #[test]
+    fn only_what_is_asked_for_is_listed() {
+        let all = ["deps", "deps/a", "deps2", "link", "src", "src/x"];
+        assert_eq!(sent(&[]), all);
+        assert_eq!(sent(&[("include-patterns", ".dockerignore")]), [""; 0]);
+        assert_eq!(sent(&[("followpaths", "deps"), ("followpaths", "./src/x")]), ["deps", "deps/a", "src", "src/x"]);
+        assert_eq!(sent(&[("exclude-patterns", "deps")]), all, "the list is without what is ignored");
+        for everything in ["d*", ".", "/", "link", "link/x", "a/../src"] {
+            assert_eq!(sent(&[("followpaths", everything)]), all, "{everything}");
+        }
+        assert_eq!(sent(&[("followpaths", "deps"), ("followpaths-encoded", "1")]), all);
+    }
 }
