@@ -117,15 +117,19 @@ impl Aws {
                 Err(error) => error,
             };
             let lost = error.is_answer_lost() || error.is_server_fault();
-            if attempts == ATTEMPTS || began.elapsed() > ATTEMPT_TIMEOUT || !(lost || error.is_unreachable()) {
+            if !(lost || error.is_unreachable()) {
                 return Err(error);
             }
             tokio::time::sleep(Duration::from_millis(125 << attempts.min(5))).await;
+            // Also after the last attempt: one that was never answered has taken a minute, and may have done it.
             if lost
                 && let Ok(newest) = self.task_definition(&family).await
                 && holds(newest.document(), document)
             {
                 return Ok(newest.arn);
+            }
+            if attempts == ATTEMPTS || began.elapsed() > 3 * ATTEMPT_TIMEOUT {
+                return Err(error);
             }
         };
         let arn = answer.get("taskDefinition").and_then(|definition| text(definition, "taskDefinitionArn"));
