@@ -1,6 +1,7 @@
 //! What is said of an image while it is built and afterwards: its steps, its bill of materials, and a scan that nobody can judge.
 
 use std::collections::BTreeSet;
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::images::shop;
 use crate::images_registry::{SCAN, is, scanned};
@@ -10,9 +11,10 @@ use crate::support::proxy::Fault;
 
 const MACHINE: &str = "unix:///var/run/docker.sock";
 
-/// Two stages side by side, of this run alone, each of which says something and takes its time.
+/// Two stages side by side, each of which says something and takes its time. No other build has them, so that none is found in the cache of
+/// the engine, and none is shared with a build that another test makes at this moment: what had been said by then would not be said again.
 fn two_stages() -> String {
-    let run = std::process::id();
+    let run = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     let stage =
         |name: &str| format!("FROM local/python:3.11-bookworm AS {name}\nRUN echo working-{name} {run} && sleep 4 && touch /{name}\n");
     format!("{}{}FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /\nCOPY app.py /\n", stage("one"), stage("two"))
