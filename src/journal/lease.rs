@@ -4,6 +4,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use bytes::Bytes;
+use futures_util::future::join_all;
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
 
@@ -31,6 +33,8 @@ pub struct Lease {
     /// The releases that the lock was held for before, the last one first: the first of them that has a record has begun.
     pub previous: Vec<ReleaseId>,
     begun: AtomicBool,
+    /// Is it known that the server holds writes to their conditions?
+    asked: bool,
 }
 
 #[derive(Debug)]
@@ -103,7 +107,7 @@ impl Inner {
 }
 
 impl Lease {
-    pub(super) fn keep(inner: Inner, start: Moment) -> Self {
+    pub(super) fn keep(inner: Inner, start: Moment, asked: bool) -> Self {
         let previous = inner.written().0.earlier.into_iter().rev().collect();
         let inner = Arc::new(inner);
         inner.guard(start);
@@ -127,7 +131,7 @@ impl Lease {
                 }
             }
         });
-        Self { inner, lost: told, task, previous, begun: AtomicBool::new(false) }
+        Self { inner, lost: told, task, previous, begun: AtomicBool::new(false), asked }
     }
 
     /// Waits until the lease is lost to somebody else.
@@ -150,6 +154,34 @@ impl Lease {
     #[must_use]
     pub fn has_ended(&self) -> bool {
         self.loss().is_some() || self.inner.fence.as_ref().is_some_and(|fence| !fence.lets_pass())
+    }
+
+    /// Does the server refuse a write whose condition does not hold? One that takes it would let everybody have the lock, and this one is to
+    /// be let go of. AWS refuses, so only others are asked, when the lock is made for the first time, or was taken from somebody who had not
+    /// let go of it.
+    ///
+    /// # Errors
+    /// [`JournalError::Unconditional`], or S3 fails.
+    pub async fn held_to_conditions(&self) -> Result<(), JournalError> {
+        if self.asked {
+            return Ok(());
+        }
+        let Inner { aws, bucket, key, .. } = &*self.inner;
+        let (document, _) = self.inner.written();
+        let body = serde_json::to_vec(&document).map_err(|source| JournalError::Unreadable { key: key.clone(), source })?;
+        let body = &Bytes::from(body);
+        let another = Condition::IfMatch("\"00000000000000000000000000000000\"".to_owned());
+        let conditions = [(Condition::IfAbsent, "If-None-Match"), (another, "If-Match")];
+        let answers =
+            conditions.map(|(condition, header)| async move { (aws.write_if(bucket, key, body.clone(), &condition).await, header) });
+        for (answer, header) in join_all(answers).await {
+            match answer {
+                Err(error) if error.is_precondition_failed() || error.is_conflict() => {}
+                Err(error) => return Err(error.into()),
+                Ok(_) => return Err(JournalError::Unconditional { bucket: bucket.clone(), header }),
+            }
+        }
+        Ok(())
     }
 
     /// Says that the lock is held for this release, which begins or goes on now.

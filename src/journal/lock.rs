@@ -9,7 +9,6 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::future::join_all;
 use serde::{Deserialize, Serialize};
 
 use crate::aws::{Aged, Aws, AwsError, Condition, Moment};
@@ -184,48 +183,15 @@ impl Journal {
             match write(&self.aws, &self.bucket, &key, &document, &condition).await? {
                 Wrote::Tagged(etag) => {
                     // Whoever let go of it has asked; whoever was killed may not have.
-                    let unasked = before.as_ref().is_none_or(|before| before.holder.is_some());
-                    if guard && unasked && self.aws.endpoint_url().is_some() {
-                        self.held_to_conditions(&key, &document, &etag).await?;
-                    }
+                    let asked = before.as_ref().is_some_and(|before| before.holder.is_none()) || self.aws.endpoint_url().is_none();
                     let fence = guard.then(|| self.aws.fence().clone());
                     let inner = Inner::new(&self.aws, &self.bucket, key, lease, fence, document, etag);
-                    return Ok(Attempt::Taken(Lease::keep(inner, start)));
+                    return Ok(Attempt::Taken(Lease::keep(inner, start, asked)));
                 }
                 // Somebody was quicker: look who.
                 Wrote::Lost(error) => again(&mut rounds, error).await?,
             }
         }
-    }
-}
-
-impl Journal {
-    /// Does the server refuse a write whose condition does not hold? One that takes it would let everybody have the lock. AWS does, so only
-    /// others are asked, when the lock is made for the first time, or is taken from somebody who has not let go of it.
-    async fn held_to_conditions(&self, key: &str, document: &Document, etag: &str) -> Result<(), JournalError> {
-        let serialized = |document: &Document| {
-            serde_json::to_vec(document).map(Bytes::from).map_err(|source| JournalError::Unreadable { key: key.to_owned(), source })
-        };
-        let another = Condition::IfMatch("\"00000000000000000000000000000000\"".to_owned());
-        let asked = [(Condition::IfAbsent, "If-None-Match"), (another, "If-Match")];
-        let body = &serialized(document)?;
-        let answers = join_all(
-            asked.map(|(condition, header)| async move { (self.aws.write_if(&self.bucket, key, body.clone(), &condition).await, header) }),
-        );
-        for (answer, header) in answers.await {
-            match answer {
-                Err(error) if error.is_precondition_failed() || error.is_conflict() => {}
-                Err(error) => return Err(error.into()),
-                Ok(_) => {
-                    let free = Document { holder: None, ..document.clone() };
-                    let free = serialized(&free)?;
-                    // Whatever becomes of it: nobody is to wait for a lock that is none.
-                    drop(self.aws.write_if(&self.bucket, key, free, &Condition::IfMatch(etag.to_owned())).await);
-                    return Err(JournalError::Unconditional { bucket: self.bucket.clone(), header });
-                }
-            }
-        }
-        Ok(())
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use futures_util::future::try_join3;
+use futures_util::future::try_join4;
 use time::OffsetDateTime;
 use tokio::time::Instant;
 
@@ -108,9 +108,16 @@ fn locked(held: &Held) -> Failure {
         .hint(format!("wait for it with --lock-wait 15m, or stop it where it runs; if it was killed, its lease ends by itself in {end} s"))
 }
 
-/// What has moved since the plan was drawn, now that nobody else of ours can move it; and what is live by the state as it is now.
-pub(super) async fn moved(request: &Request, world: &World, plan: &Plan) -> Result<(Vec<String>, Option<Live>), Failure> {
-    let Some(journal) = &world.journal else { return Ok((Vec::new(), None)) };
+/// What has moved since the plan was drawn, now that nobody else of ours can move it; and what is live by the state as it is now. Whether
+/// the lock is one is asked at the same time.
+pub(super) async fn moved(
+    request: &Request,
+    world: &World,
+    plan: &Plan,
+    lease: Option<&Lease>,
+) -> Result<(Vec<String>, Option<Live>), Failure> {
+    let (Some(journal), Some(lease)) = (&world.journal, lease) else { return Ok((Vec::new(), None)) };
+    let lock = async { lease.held_to_conditions().await.map_err(untakeable) };
     let state = async {
         let again = |error| Failure::new(Exit::Preflight, "looking at the state again failed").because(error);
         journal.moved().await.map_err(again)
@@ -119,7 +126,7 @@ pub(super) async fn moved(request: &Request, world: &World, plan: &Plan) -> Resu
     let services = &request.project.config.services;
     let planned: Vec<_> = plan.services.keys().filter_map(|name| services.get_key_value(name)).collect();
     let observed = async { service::observe::services(&world.aws, &planned).await };
-    let (mut moved, live, observed) = try_join3(state, live, observed).await?;
+    let ((), mut moved, live, observed) = try_join4(lock, state, live, observed).await?;
     for (name, found) in observed {
         match found {
             service::plan::Found::Service(found) if plan.services.get(&name).is_some_and(|planned| planned.from == found.revision) => {}

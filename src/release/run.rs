@@ -61,7 +61,7 @@ pub(super) async fn under_lock(
             (None, Some(previous)) => later_than(previous, id),
             _ => id,
         };
-        let moved = match lease::moved(request, &world, &plan).await {
+        let moved = match lease::moved(request, &world, &plan, lease.as_ref()).await {
             Ok((moved, live)) if moved.is_empty() => {
                 world.live = live.unwrap_or(world.live);
                 return Box::pin(locked(request, &mut world, plan, id, lease, events, stop)).await;

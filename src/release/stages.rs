@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use futures_util::future::join_all;
+use futures_util::future::{join_all, try_join, try_join_all};
 
 use crate::event::Events;
 use crate::journal::{Journal, LiveSite, Published, Record};
@@ -112,16 +112,15 @@ async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Event
     }
     // Only now: what is not said to be live is written and invalidated again by the next run.
     let (aws, journal) = (aws.clone(), journal.clone());
-    for (name, _, manifest) in published.iter().flatten() {
-        keep(journal.as_ref(), record, name, manifest).await?;
-        world.live.sites.insert((*name).clone(), LiveSite { release: record.release.clone(), commit: record.commit.clone() });
+    let live = || published.iter().flatten().map(|(name, _, manifest)| (*name, manifest));
+    for (name, _) in live() {
+        world.live.sites.insert(name.clone(), LiveSite { release: record.release.clone(), commit: record.commit.clone() });
     }
-    if published.iter().any(Result::is_ok) {
-        world.save_live(Stage::Publish).await?;
+    if live().next().is_some() {
+        let kept = try_join_all(live().map(|(name, manifest)| keep(journal.as_ref(), record, name, manifest)));
+        try_join(kept, world.save_live(Stage::Publish)).await?;
     }
-    for (name, _, manifest) in published.iter().flatten() {
-        say_live(journal.as_ref(), record, name, manifest).await?;
-    }
+    try_join_all(live().map(|(name, manifest)| say_live(journal.as_ref(), record, name, manifest))).await?;
     let published = first(published)?;
     for (name, check) in &plan.checks {
         if let Some((_, wanted)) = plan.sites.get(name).and_then(|site| site.checked()) {
