@@ -70,6 +70,13 @@ pub(super) struct Common {
     pub(super) allow_prune: bool,
 }
 
+impl Common {
+    /// The configuration, if one is named; a pipeline's `--config "$CONFIG"` may say nothing.
+    pub(super) fn file(&self) -> Option<PathBuf> {
+        self.config.clone().filter(|path| !path.as_os_str().is_empty())
+    }
+}
+
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
 pub(super) enum OnAbort {
     /// It goes on, and the same command takes it up again

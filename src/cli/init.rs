@@ -36,7 +36,7 @@ const BUILDSPECS: &[(&str, &str)] = &[
 ];
 
 pub(super) fn run(common: &Common, verb: &Init) -> Result<ExitCode, Failure> {
-    let file = common.config.clone().filter(|path| !path.as_os_str().is_empty()).unwrap_or_else(|| verb.directory().join("windlass.yml"));
+    let file = common.file().unwrap_or_else(|| verb.directory().join("windlass.yml"));
     let root = file.parent().filter(|parent| !parent.as_os_str().is_empty()).map_or_else(|| PathBuf::from("."), Path::to_owned);
     if verb.given_directory().is_some_and(|directory| same_directory(directory, &root).is_none()) {
         let what = format!("`{}` does not lie in `{}`", file.display(), verb.directory().display());

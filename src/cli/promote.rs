@@ -34,7 +34,7 @@ pub(super) async fn run(common: &Common, verb: &Promote) -> Result<ExitCode, Fai
     let released = released.await?;
     let done =
         released.plan.promotes.as_ref().map_or("promoted".to_owned(), |of| format!("promoted {} of {} as", of.release, of.environment));
-    super::release::say(common, &released, &done)
+    super::release::say(common, &released, &done, units)
 }
 
 /// The environments that the release may come from: the one that was named, else all but the target.

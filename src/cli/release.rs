@@ -3,7 +3,8 @@
 use std::path::Path;
 use std::process::ExitCode;
 
-use crate::model::{Commit, Exit, Failure};
+use crate::model::{Commit, Exit, Failure, UnitName};
+use crate::plan::Plan;
 use crate::release::{self, Released, Saved};
 
 use super::arguments::{Common, Format, Release};
@@ -19,7 +20,7 @@ pub(super) async fn run(common: &Common, verb: &Release) -> Result<ExitCode, Fai
             None => release::release(&request, events, stop).await,
         }
     });
-    say(common, &released.await?, "released")
+    say(common, &released.await?, "released", &verb.units.units)
 }
 
 fn saved(path: &Path) -> Result<Saved, Failure> {
@@ -30,8 +31,8 @@ fn saved(path: &Path) -> Result<Saved, Failure> {
     Saved::parse(&text)
 }
 
-/// Says what came of a release or of one of its stages.
-pub(super) fn say(common: &Common, released: &Released, done: &str) -> Result<ExitCode, Failure> {
+/// Says what came of a release or of one of its stages, of some units or of all.
+pub(super) fn say(common: &Common, released: &Released, done: &str, units: &[UnitName]) -> Result<ExitCode, Failure> {
     let Released { release, plan } = released;
     let changed = !plan.is_empty();
     match common.format {
@@ -40,13 +41,26 @@ pub(super) fn say(common: &Common, released: &Released, done: &str) -> Result<Ex
             super::print(&format!("{json}\n"))?;
         }
         Format::Human => {
-            let commit = plan.commit.as_ref().map_or("the working tree", Commit::as_str);
             let text = match release {
                 Some(release) if changed => format!("{done} {release}\n"),
-                _ => format!("nothing to do: {commit} is what is live\n"),
+                _ => format!("nothing to do: {}\n", unchanged(plan, units)),
             };
             super::print(&text)?;
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// What a run without changes has found; of a stage or of some units alone it says nothing of the others.
+fn unchanged(plan: &Plan, units: &[UnitName]) -> String {
+    let commit = plan.commit.as_ref().map_or("the working tree", Commit::as_str);
+    let of = match units {
+        [] => String::new(),
+        some => format!(" of {}", some.iter().map(UnitName::as_str).collect::<Vec<_>>().join(" and ")),
+    };
+    match (&plan.restores, &plan.stages[..]) {
+        (Some(to), _) => format!("what release {to} left live{of} is what is live"),
+        (None, [stage]) => format!("{commit} changes nothing{of} in the stage {stage}"),
+        (None, _) => format!("{commit} is what is live{of}"),
+    }
 }

@@ -29,7 +29,7 @@ pub(super) async fn run(common: &Common, verb: &Rollback) -> Result<ExitCode, Fa
     });
     let released = released.await?;
     let done = released.plan.restores.as_ref().map_or("rolled back".to_owned(), |to| format!("back to {to}, as"));
-    super::release::say(common, &released, &done)
+    super::release::say(common, &released, &done, &units)
 }
 
 /// Ids of releases begin with a date, which names of units do not.

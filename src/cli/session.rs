@@ -56,9 +56,8 @@ pub(super) fn filled(flag: Option<&String>) -> Option<String> {
 
 /// The configuration as the command line gives it, of another environment if one is named.
 pub(super) fn given(common: &Common, environment: Option<&str>) -> Given {
-    let environment = environment.map(str::to_owned).or_else(|| common.env.clone().filter(|name| !name.is_empty()));
-    let file = common.config.clone().filter(|path| !path.as_os_str().is_empty());
-    Given { file, environment, variables: variables(), registry: None }
+    let environment = environment.map(str::to_owned).or_else(|| filled(common.env.as_ref()));
+    Given { file: common.file(), environment, variables: variables(), registry: None }
 }
 
 /// The same as `request`, of another environment, which is only read.

@@ -14,5 +14,5 @@ pub(super) async fn run(common: &Common, verb: &StageVerb) -> Result<ExitCode, F
         let request = watched.request(&verb.units.units, verb.locking.hold(), events).await?;
         release::stage(&request, verb.stage, verb.release.clone(), events, stop).await
     });
-    super::release::say(common, &released.await?, &format!("stage {} done, release", verb.stage))
+    super::release::say(common, &released.await?, &format!("stage {} done, release", verb.stage), &verb.units.units)
 }

@@ -35,6 +35,8 @@ pub(super) enum StaticRoot {
     Inside(String),
     /// In the image.
     Absolute(String),
+    /// Where a variable or a program says.
+    Computed,
 }
 
 pub(super) fn pattern(text: &str) -> Regex {
@@ -42,17 +44,24 @@ pub(super) fn pattern(text: &str) -> Regex {
 }
 
 static MODULE: LazyLock<Regex> = LazyLock::new(|| pattern(r#"DJANGO_SETTINGS_MODULE["'][^\n]*?["']([A-Za-z_]\w*(?:\.\w+)+)["']"#));
-static ROOT: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^\s*STATIC_ROOT\s*(?::\s*\w+\s*)?=\s*([^\n]+)"));
+/// A value, also one whose parentheses end lines below.
+const VALUE: &str = r"\s*(?::\s*\w+\s*)?=\s*([^\n(]*\((?:[^()]|\([^()]*\))*\)[^\n]*|[^\n]+)";
+static ROOT: LazyLock<Regex> = LazyLock::new(|| pattern(&format!(r"(?m)^[ \t]*STATIC_ROOT{VALUE}")));
 static URL: LazyLock<Regex> = LazyLock::new(|| pattern(r#"(?m)^\s*STATIC_URL\s*=\s*["']([^"']+)["']"#));
-static BASE_DIR: LazyLock<Regex> =
-    LazyLock::new(|| pattern(r"(?m)^\s*(BASE_DIR|ROOT_DIR|PROJECT_ROOT|PROJECT_DIR|BASE_PATH)\s*=\s*([^\n]+)"));
+/// What may be a directory: `BASE_DIR = Path(__file__).resolve().parent.parent`.
+static NAMED: LazyLock<Regex> = LazyLock::new(|| pattern(&format!(r"(?m)^[ \t]*([A-Z][A-Z0-9_]*){VALUE}")));
+static WORD: LazyLock<Regex> = LazyLock::new(|| pattern(r"\b[A-Z][A-Z0-9_]*\b"));
+/// `environ.Path(__file__) - 3`.
+static LESS: LazyLock<Regex> = LazyLock::new(|| pattern(r"\)\s*-\s*(\d)\b"));
 static QUOTED: LazyLock<Regex> = LazyLock::new(|| pattern(r#"["']([^"']+)["']"#));
 static DATABASES: LazyLock<Regex> = LazyLock::new(|| pattern(r"(?m)^\s*(DATABASES)\b\s*(?::[^=\n]+)?="));
+/// `int(os.environ["X"])`, `env.int("X")`, `config("X", cast=Csv())`: what is made of it, how it is asked for, its name, what else is said.
 static NEEDED: LazyLock<Regex> = LazyLock::new(|| {
     pattern(
-        r#"(?:os\.environ\[\s*["'](\w+)["']\s*\]|\b(?:env|config|environ)((?:\.\w+)?)\(\s*["'](\w+)["']\s*(?:,\s*cast\s*=\s*(\w+)\s*)?\))"#,
+        r#"(?:\b(int|float|bool)\(\s*)?\b(?:(?:os\.)?environ\[\s*["'](\w+)["']\s*\]|(?:env|config|environ)((?:\.\w+)?)\(\s*["'](\w+)["']((?:\s*,[^)]*)?)\s*\))"#,
     )
 });
+static CAST: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bcast\s*=\s*(\w+)"));
 
 /// The settings module, and what its files say.
 pub(super) fn settings(directory: &str, manage: &str, file: &str, dockerfiles: &[Dockerfile], notes: &mut Notes<'_>) -> Settings {
@@ -166,11 +175,11 @@ fn read(tree: &Tree, directory: &str, module: &str, found: &mut Settings) {
     let texts: Vec<(String, String)> =
         files.iter().filter_map(|file| Some((file.clone(), without_comments(&tree.text(file)?, "#", None)))).collect();
     let first = |pattern: &Regex| texts.iter().find_map(|(file, text)| search(file, text, pattern));
-    let base = texts.iter().find_map(|(file, text)| {
-        let found = BASE_DIR.captures(text)?;
-        base_directory(file, &found[2])
+    let directories = directories(&texts);
+    found.static_root = texts.iter().find_map(|(file, text)| {
+        let (value, at) = search(file, text, &ROOT)?;
+        Some((static_root(&value, file, directory, &directories)?, at))
     });
-    found.static_root = first(&ROOT).and_then(|(value, at)| Some((static_root(&value, base.as_deref())?, at)));
     found.static_url = first(&URL).map(|(url, _)| url.trim_matches('/').to_owned()).filter(|url| !url.contains("://"));
     let says =
         |needle: &str| texts.iter().find(|(_, text)| text.contains(needle)).map(|(file, text)| super::tree::place_of(file, text, needle));
@@ -188,10 +197,16 @@ fn read(tree: &Tree, directory: &str, module: &str, found: &mut Settings) {
 /// Variables that a text reads and has no default for, each with a stand-in.
 fn needed(text: &str) -> BTreeMap<String, String> {
     let hits = NEEDED.captures_iter(text).filter_map(|hit| {
-        let kind = hit.get(4).or_else(|| hit.get(2)).map_or("", |kind| kind.as_str());
-        let name = hit.get(1).or_else(|| hit.get(3))?.as_str();
-        // `environ.get` gives `None`.
-        (kind != ".get").then(|| (name.to_owned(), stand_in(name, kind.trim_start_matches('.'))))
+        let group = |number: usize| hit.get(number).map_or("", |group| group.as_str());
+        let rest = text[hit.get(0)?.end()..].trim_start();
+        let is_set = rest.starts_with('=') && !rest.starts_with("==");
+        // The second word is a default, unless it says what it is. `environ.get` gives `None`.
+        let said = group(5).trim_start_matches([',', ' ', '\n']);
+        let has_default = said.contains("default") || (!said.is_empty() && !said.split(',').next()?.contains('='));
+        let cast = CAST.captures(said).and_then(|found| found.get(1)).map_or("", |cast| cast.as_str());
+        let kind = [cast, group(3), group(1)].into_iter().find(|kind| !kind.is_empty()).unwrap_or_default();
+        let name = if group(2).is_empty() { group(4) } else { group(2) };
+        (kind != ".get" && !has_default && !is_set).then(|| (name.to_owned(), stand_in(name, kind.trim_start_matches('.'))))
     });
     hits.collect()
 }
@@ -209,36 +224,57 @@ fn stand_in(name: &str, kind: &str) -> String {
     }
 }
 
-/// The directory that `Path(__file__).resolve().parent.parent`, or the same by `dirname`, is.
-fn base_directory(file: &str, value: &str) -> Option<String> {
-    if !value.contains("__file__") {
-        return None;
+/// The directories that settings have names for, from the checkout's root: `BASE_DIR`, and those that follow from it.
+fn directories(texts: &[(String, String)]) -> BTreeMap<String, String> {
+    let mut known: BTreeMap<String, String> = BTreeMap::new();
+    // One name may follow from another, which another file says.
+    for _ in 0..4 {
+        for (file, text) in texts {
+            for found in NAMED.captures_iter(text).filter(|found| !known.contains_key(&found[1])).collect::<Vec<_>>() {
+                if let Some(directory) = directory(&found[2], file, &known) {
+                    known.insert(found[1].to_owned(), directory);
+                }
+            }
+        }
     }
-    let ups = value.matches(".parent").count() + value.matches("dirname(").count();
-    let ups = value.split(".parents[").nth(1).and_then(|rest| rest.split(']').next()?.trim().parse::<usize>().ok()).map_or(ups, |n| n + 1);
-    let mut directory = file;
-    for _ in 0..ups {
-        directory = path::parent(directory);
-    }
-    (ups > 0).then(|| directory.to_owned())
+    known
 }
 
-fn static_root(value: &str, base: Option<&str>) -> Option<StaticRoot> {
-    if value.contains("environ") || value.contains("env(") || value.contains("config(") || value.contains("f\"") {
+/// The directory that `Path(__file__).resolve().parent.parent` is, or the same by `dirname`, or by another name that is known.
+fn directory(value: &str, file: &str, known: &BTreeMap<String, String>) -> Option<String> {
+    let named = || WORD.find_iter(value).find_map(|word| known.get(word.as_str()));
+    let mut at = if value.contains("__file__") { file } else { named()? };
+    let parents =
+        value.split(".parents[").nth(1).and_then(|rest| rest.split(']').next()?.trim().parse::<usize>().ok()).map_or(0, |n| n + 1);
+    let plain = value.matches(".parent").count() - value.matches(".parents[").count();
+    let less = LESS.captures(value).filter(|_| value.contains("__file__")).and_then(|found| found[1].parse().ok()).unwrap_or(0);
+    for _ in 0..parents + plain + less + value.matches("dirname(").count() {
+        at = path::parent(at);
+    }
+    let parts: Vec<&str> = QUOTED.captures_iter(value).filter_map(|found| Some(found.get(1)?.as_str())).collect();
+    let is_file = at == file && value.contains("__file__");
+    path::normal(&format!("{at}/{}", parts.join("/"))).filter(|_| !is_file && !is_computed(value))
+}
+
+fn is_computed(value: &str) -> bool {
+    ["environ[", "environ.get", "getenv", "env(", "env.", "config(", "f\"", "f'", " if "].iter().any(|part| value.contains(part))
+}
+
+/// Where static files are collected; `project` is where its commands start.
+fn static_root(value: &str, file: &str, project: &str, known: &BTreeMap<String, String>) -> Option<StaticRoot> {
+    let value = value.trim();
+    if matches!(value, "None" | "\"\"" | "''") {
         return None;
     }
     let parts: Vec<&str> = QUOTED.captures_iter(value).filter_map(|found| Some(found.get(1)?.as_str())).collect();
-    match parts[..] {
-        [] => None,
+    let found = match parts[..] {
+        _ if is_computed(value) => None,
         [one, ..] if one.starts_with('/') => Some(StaticRoot::Absolute(parts.join("/"))),
-        _ if BASE_DIR_NAMES.iter().any(|name| value.contains(name)) => {
-            path::normal(&format!("{}/{}", base?, parts.join("/"))).map(StaticRoot::Inside)
-        }
-        _ => None,
-    }
+        [one] if value.trim_matches(['"', '\'']) == one => path::normal(&format!("{project}/{one}")).map(StaticRoot::Inside),
+        _ => directory(value, file, known).map(StaticRoot::Inside),
+    };
+    Some(found.unwrap_or(StaticRoot::Computed))
 }
-
-const BASE_DIR_NAMES: [&str; 5] = ["BASE_DIR", "ROOT_DIR", "PROJECT_ROOT", "PROJECT_DIR", "BASE_PATH"];
 
 /// The aliases of a dictionary of databases, but for `default`.
 fn aliases(text: &str) -> Vec<String> {
@@ -273,14 +309,34 @@ mod tests {
 
     #[test]
     fn where_static_files_are_collected_is_read_in_its_forms() {
-        let base = base_directory("api/shop/settings/base.py", "Path(__file__).resolve().parent.parent.parent");
-        assert_eq!(base.as_deref(), Some("api"));
-        assert_eq!(base_directory("shop/settings.py", "os.path.dirname(os.path.dirname(os.path.abspath(__file__)))").as_deref(), Some("."));
-        let root = |value: &str| static_root(value, Some("api"));
-        assert_eq!(root("BASE_DIR / \"staticfiles\""), Some(StaticRoot::Inside("api/staticfiles".into())));
-        assert_eq!(root("os.path.join(BASE_DIR, 'public', 'static')"), Some(StaticRoot::Inside("api/public/static".into())));
-        assert_eq!(root("'/srv/static'"), Some(StaticRoot::Absolute("/srv/static".into())));
-        assert_eq!(root("os.environ['STATIC_ROOT']"), None);
+        let root = |text: &str, value: &str| {
+            let file = "api/shop/settings/base.py".to_owned();
+            static_root(value, &file.clone(), "api", &directories(&[(file, text.to_owned())]))
+        };
+        let inside = |directory: &str| Some(StaticRoot::Inside(directory.to_owned()));
+        let base = "BASE_DIR = Path(__file__).resolve().parent.parent.parent\n";
+        for (text, value, directory) in [
+            (base, "BASE_DIR / \"staticfiles\"", "api/staticfiles"),
+            (base, "os.path.join(BASE_DIR, 'public', 'static')", "api/public/static"),
+            (base, "os.path.join(\n    BASE_DIR,\n    'static',\n)", "api/static"),
+            (base, "str(BASE_DIR.joinpath(\"static\"))", "api/static"),
+            (base, "BASE_DIR.parent / \"static\"", "static"),
+            ("BASE_DIR = Path(__file__).resolve().parents[2]", "BASE_DIR / 'static'", "api/static"),
+            // Wagtail's own.
+            (
+                "PROJECT_DIR = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))\nBASE_DIR = os.path.dirname(PROJECT_DIR)",
+                "os.path.join(BASE_DIR, \"static\")",
+                "api/static",
+            ),
+            ("ROOT_DIR = environ.Path(__file__) - 3", "str(ROOT_DIR('staticfiles'))", "api/staticfiles"),
+            ("", "'staticfiles/'", "api/staticfiles"),
+        ] {
+            assert_eq!(root(text, value), inside(directory), "{value}");
+        }
+        assert_eq!(root("", "'/srv/static'"), Some(StaticRoot::Absolute("/srv/static".into())));
+        assert_eq!(root(base, "os.environ['STATIC_ROOT']"), Some(StaticRoot::Computed));
+        assert_eq!(root(base, "env('STATIC_ROOT', default=BASE_DIR / 'x')"), Some(StaticRoot::Computed));
+        assert_eq!(root(base, "None"), None);
     }
 
     #[test]
@@ -293,6 +349,20 @@ mod tests {
     fn variables_that_settings_cannot_do_without_are_named() {
         let text = "SECRET_KEY = os.environ[\"SECRET_KEY\"]\nX = env('X', default=1)\nD = env.db('DATABASE_URL')\nP = config('PORT', cast=int)\nE = os.environ.get('E')";
         assert_eq!(needed(text).into_keys().collect::<Vec<_>>(), ["DATABASE_URL", "PORT", "SECRET_KEY"]);
+        for (text, stand_in) in [
+            ("TIMEOUT = int(os.environ['A'])", Some("0")),
+            ("A = environ[\"A\"]", Some("unused")),
+            ("HOSTS = config('A', cast=Csv())", Some("unused")),
+            ("HOSTS = config('A', cast=lambda v: [s.strip() for s in v.split(',')])", Some("unused")),
+            ("KEY = env.str(\n    \"A\",\n    multiline=True,\n)", Some("unused")),
+            ("A = env(\n    \"A\",\n)", Some("unused")),
+            ("DEBUG = env.bool('A', False)", None),
+            ("A = config('A', 'x')", None),
+            ("A = config('A', cast=int, default=3)", None),
+            ("os.environ['A'] = 'x'", None),
+        ] {
+            assert_eq!(needed(text).get("A").map(String::as_str), stand_in, "{text}");
+        }
         assert_eq!((stand_in("DATABASE_URL", "db"), stand_in("PORT", "int")), ("sqlite://:memory:".to_owned(), "0".to_owned()));
     }
 }

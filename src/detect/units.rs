@@ -257,6 +257,11 @@ fn static_files(built: &Built, alone: bool, notes: &mut Notes<'_>) -> Option<Sit
         return None;
     }
     let place = match (&root, &built.chosen) {
+        (StaticRoot::Computed, _) => {
+            let what = "`STATIC_ROOT` is computed: where a CDN is to serve static files, add a site with `from_image` by hand";
+            notes.unused(directory, what, at);
+            return None;
+        }
         (_, Some(chosen)) if chosen.dockerfile.end.collects.is_none() => {
             let what = "`STATIC_ROOT` is set, and the Dockerfile does not run `collectstatic`: nobody serves static files";
             notes.unused(directory, what, at);

@@ -3,7 +3,7 @@
 use serde::{Deserialize, Serialize};
 
 use crate::event::Events;
-use crate::model::{Commit, Failure, ReleaseId};
+use crate::model::{Commit, Failure, ReleaseId, Stage};
 use crate::plan::Plan;
 
 use super::{World, world};
@@ -17,9 +17,14 @@ struct Same {
     release: ReleaseId,
 }
 
-/// Writes down that the plan's commit is the newest release that is live of its units, unless it is that release's own commit.
+/// Writes down that the plan's commit is the newest release that is live of its units, unless it is that release's own commit. A stage alone
+/// says nothing of the kind: what the others bring may not be live yet.
 pub(super) async fn say(world: &World, plan: &Plan, events: &Events) -> Result<(), Failure> {
-    let (Some(journal), Some(commit), false) = (&world.journal, &plan.commit, plan.dirty || plan.restores.is_some()) else { return Ok(()) };
+    let (Some(journal), Some(commit), false) =
+        (&world.journal, &plan.commit, plan.dirty || plan.restores.is_some() || plan.stages.len() < Stage::ALL.len())
+    else {
+        return Ok(());
+    };
     let sites = journal.sites_seen();
     let sites = sites.iter().filter(|(name, _)| plan.sites.contains_key(*name)).map(|(_, live)| (&live.release, &live.commit));
     let services = plan.services.keys().filter_map(|name| world.live.services.get(name)).map(|live| (&live.release, &live.commit));
