@@ -106,7 +106,7 @@ enum Packed {
 }
 
 pub(super) async fn run(common: &Common, verb: &Build) -> Result<ExitCode, Failure> {
-    let stop = session::signals()?.0;
+    let stop = session::signals(|| ())?.0;
     let mut order = order(common, verb)?;
     if verb.plan {
         let outline = buildspec::outline(&order, verb.batch);

@@ -1,6 +1,7 @@
 //! What the verbs that talk to AWS have in common: the request, the reporter, the signals.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
@@ -105,8 +106,16 @@ pub(super) async fn with_reporter<T>(
     let reporter = Reporter { progress, json: json && common.format == Format::Json, color: common.color.stderr(), system };
     let (events, stream) = event::channel(mask());
     let listener = tokio::spawn(report::listen(stream, reporter));
-    let stop = signals()?;
+    // Whoever presses Ctrl-C is told at once that it was heard: what is in hand may take minutes.
+    let teller = Arc::new(Mutex::new(Some(events.clone())));
+    let told = Arc::clone(&teller);
+    let stop = signals(move || {
+        if let Some(events) = told.lock().unwrap_or_else(PoisonError::into_inner).as_ref() {
+            events.note("stopping: the change in hand is finished and recorded first; a second signal leaves at once");
+        }
+    })?;
     let result = work(&events, &stop).await;
+    teller.lock().unwrap_or_else(PoisonError::into_inner).take();
     drop(events);
     let outcome = listener.await;
     let value = result?;
@@ -125,8 +134,8 @@ pub(super) fn mask() -> Mask {
     Mask::new(named.filter_map(|(_, value)| value.into_string().ok()))
 }
 
-/// The first SIGINT or SIGTERM asks the run to stop at the next safe point; the second leaves at once.
-pub(super) fn signals() -> Result<Stop, Failure> {
+/// The first SIGINT or SIGTERM, which `heard` is told of, asks the run to stop at the next safe point; the second leaves at once.
+pub(super) fn signals(heard: impl Fn() + Send + 'static) -> Result<Stop, Failure> {
     let failed = |error: std::io::Error| Failure::new(Exit::Bug, "listening for signals failed").because(error);
     let mut interrupt = signal(SignalKind::interrupt()).map_err(failed)?;
     let mut terminate = signal(SignalKind::terminate()).map_err(failed)?;
@@ -142,6 +151,7 @@ pub(super) fn signals() -> Result<Stop, Failure> {
                 std::process::exit(i32::from(exit.code()));
             }
             first = false;
+            heard();
             // Whoever listens may have come to its end already.
             let _ = tell.send(Some(exit));
         }

@@ -1,13 +1,12 @@
 //! Buildspecs as a user meets them: what a refusal says, what a failed build says, what is left behind.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use rustix::process::Signal;
 
 use crate::support::parameter_store::{ParameterStore, Values};
-use crate::support::scene::{Outcome, Scene};
+use crate::support::scene::{Outcome, Scene, runs, until};
 
 /// A project whose cloud nobody needs.
 fn scene(buildspec: &str) -> Scene {
@@ -115,25 +114,11 @@ fn secrets_come_by_name_key_stage_and_arn_and_are_shown_nowhere() {
     assert_eq!(asked.iter().filter(|line| line.starts_with("GetSecretValue")).count(), 3);
 }
 
-/// Is any process running with `marker` among its arguments?
-fn runs(marker: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let mut arguments = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    arguments.any(|arguments| arguments.split(|byte| *byte == 0).any(|argument| argument == marker.as_bytes()))
-}
-
-#[track_caller]
-fn until(what: &str, is: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::sleep(Duration::from_millis(10));
-    }
-}
-
 #[test]
 fn an_interrupt_ends_a_build_with_all_that_it_started() {
-    for (signal, exit, marker) in [(Signal::INT, 130, "72001"), (Signal::TERM, 143, "72002")] {
+    for (signal, exit) in [(Signal::INT, 130), (Signal::TERM, 143)] {
+        // Of these tests alone: others may run on this machine.
+        let marker = &format!("7200{exit}.{}", std::process::id());
         let command = format!("setsid sleep {marker} & sleep {marker} & touch started; sleep {marker}");
         let scene = scene(&format!("version: 0.2\nphases:\n  build:\n    commands:\n      - {command}\n      - touch later\n"));
         let running = scene.start(&["build", "--result", "result.json"]);
@@ -151,9 +136,10 @@ fn an_interrupt_ends_a_build_with_all_that_it_started() {
 
 #[test]
 fn nothing_of_a_build_is_left_when_it_succeeds() {
-    let scene = scene("version: 0.2\nphases:\n  build:\n    commands: ['setsid sleep 72003 > log 2>&1 &', 'sleep 72003 &']\n");
-    build(&scene, &[]).expect(0);
-    until("the build's processes end", || !runs("72003"));
+    let marker = &format!("72003.{}", std::process::id());
+    let commands = format!("['setsid sleep {marker} > log 2>&1 &', 'sleep {marker} &']");
+    build(&scene(&format!("version: 0.2\nphases:\n  build:\n    commands: {commands}\n")), &[]).expect(0);
+    until("the build's processes end", || !runs(marker));
 }
 
 #[test]

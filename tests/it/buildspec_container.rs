@@ -1,11 +1,10 @@
 //! Buildspecs in a container: the same as on this machine, with the image's variables and users.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
-use crate::support::scene::{Outcome, Scene};
+use crate::support::scene::{Outcome, Scene, until};
 
 /// Has `sh`, `bash` and a user `nobody`.
 const IMAGE: &str = "local/python:3.11-bookworm";
@@ -74,14 +73,10 @@ fn containers(name: &str) -> String {
 
 #[test]
 fn an_interrupt_leaves_no_container() {
-    let image = Image::new("buildspec-stop", &format!("FROM {IMAGE}\nENV STOP=1\n"));
+    let image = Image::new("buildspec-stop", &format!("FROM {IMAGE}\nENV STOP={}\n", std::process::id()));
     let scene = scene("version: 0.2\nphases:\n  build:\n    commands: ['touch started; sleep 600']\n");
     let running = scene.start(&["build", "--image", &image.0]);
-    let begun = Instant::now();
-    while !Path::new(&scene.project().join("started")).exists() {
-        assert!(begun.elapsed() < Duration::from_mins(1), "the build starts");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the build starts", || Path::new(&scene.project().join("started")).exists());
     running.signal(Signal::INT);
     running.wait().expect(130);
     assert_eq!(containers(&image.0), "");

@@ -1,13 +1,12 @@
 //! The command line itself: what it offers, how it speaks to programs, and how it ends when it is told to.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use rustix::process::Signal;
 
 use crate::shop::Shop;
-use crate::support::scene::{Outcome, Scene};
+use crate::support::scene::{Outcome, Scene, runs, until};
 
 /// A scene whose cloud nobody needs.
 fn scene() -> Scene {
@@ -172,25 +171,10 @@ async fn progress_can_be_turned_off_and_failures_are_still_told() {
     assert!(failed.stderr.starts_with("error: "), "{}", failed.stderr);
 }
 
-/// Waits until `is` holds.
-#[track_caller]
-fn until(what: &str, is: impl Fn() -> bool) {
-    let started = Instant::now();
-    while !is() {
-        assert!(started.elapsed() < Duration::from_secs(20), "{what}");
-        std::thread::yield_now();
-    }
-}
-
-/// Is any process running with `marker` among its arguments?
-fn runs(marker: &str) -> bool {
-    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let mut arguments = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    arguments.any(|arguments| arguments.split(|byte| *byte == 0).any(|argument| argument == marker.as_bytes()))
-}
-
-async fn stopped(name: &str, marker: &str, signal: Signal, exit: i32) -> String {
+async fn stopped(name: &str, signal: Signal, exit: i32) -> String {
     let shop = Shop::site(name).await;
+    // Of these tests alone: others may run on this machine.
+    let marker = &format!("7100{exit}.{}", std::process::id());
     shop.configure("prebuilt: true", &format!("build: sleep {marker} & touch started; sleep {marker}"));
     let running = shop.scene.start(&["release"]);
     until("the build starts", || Path::new(&shop.scene.project().join("started")).exists() && runs(marker));
@@ -203,7 +187,7 @@ async fn stopped(name: &str, marker: &str, signal: Signal, exit: i32) -> String 
 
 #[tokio::test]
 async fn sigterm_ends_a_build_with_all_that_it_started() {
-    assert_snapshot!(stopped("cli-term", "71001", Signal::TERM, 143).await, @r"
+    assert_snapshot!(stopped("cli-term", Signal::TERM, 143).await, @r"
     error: stopped during the build of the sites
     hint: what is done stays done: run the same command again to go on
     ");
@@ -211,7 +195,7 @@ async fn sigterm_ends_a_build_with_all_that_it_started() {
 
 #[tokio::test]
 async fn sigint_ends_a_build_with_all_that_it_started() {
-    assert_snapshot!(stopped("cli-int", "71002", Signal::INT, 130).await, @r"
+    assert_snapshot!(stopped("cli-int", Signal::INT, 130).await, @r"
     error: stopped during the build of the sites
     hint: what is done stays done: run the same command again to go on
     ");

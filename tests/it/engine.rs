@@ -1,17 +1,14 @@
 //! A whole release with real containers: one test, as a local cloud with an engine bears no second one beside it.
 
 use std::process::{Command, Stdio};
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicI32, Ordering};
-use std::time::Duration;
+use std::sync::atomic::{AtomicBool, Ordering};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
 use crate::shop::{Shop, asset};
 use crate::support::ministack::Ministack;
-use crate::support::proxy::Fault;
 use crate::support::request::Recorded;
-use crate::support::scene::Outcome;
+use crate::support::scene::{Outcome, runs, until};
 
 const DOCKERFILE: &str = "FROM local/python:3.11-bookworm\nCOPY . /app\nWORKDIR /app\nCMD [\"sh\", \"start\"]\n";
 
@@ -108,7 +105,7 @@ impl Scenario {
 async fn from_an_empty_repository_to_a_crash_that_is_rolled_back() {
     // Dropped in the opposite order: the cloud stops its containers first.
     let leftovers;
-    let cloud = Ministack::start(true);
+    let cloud = Ministack::start_for_crashes();
     let registry = cloud.registry().to_owned();
     leftovers = Leftovers { registry, repository: "engine/api" };
     let scenario = Scenario { shop: Shop::on(cloud.url(), "engine").await };
@@ -161,24 +158,6 @@ async fn from_an_empty_repository_to_a_crash_that_is_rolled_back() {
     assert!(shop.body("index.html").await.unwrap().contains(&asset(2)));
 }
 
-/// Kills a release with SIGKILL when the proxy sees a request, which then happens all the same. Was there one?
-fn killed_when(shop: &Shop, met: impl Fn(&Recorded) -> bool + Send + 'static) -> bool {
-    let pid = Arc::new(AtomicI32::new(0));
-    let victim = Arc::clone(&pid);
-    let kill = move || {
-        if let Some(pid) = Pid::from_raw(victim.load(Ordering::SeqCst)) {
-            kill_process(pid, Signal::KILL).unwrap();
-        }
-    };
-    shop.proxy.clear();
-    shop.proxy.fail_next(met, 1, Fault::First(Box::new(kill)));
-    let running = shop.scene.start(&["release"]);
-    pid.store(i32::try_from(running.id()).unwrap(), Ordering::SeqCst);
-    let killed = running.wait().signal == Some(9);
-    assert!(killed || shop.proxy.faults_left() > 0);
-    killed
-}
-
 type Point = (&'static str, Box<dyn Fn(&Recorded) -> bool + Send>);
 
 /// The moments at which a release is killed, by name.
@@ -213,7 +192,7 @@ fn points() -> Vec<Point> {
 #[ignore = "minutes: benches/kill-matrix runs it"]
 async fn a_release_of_real_containers_may_be_killed_at_named_points() {
     let leftovers;
-    let cloud = Ministack::start(true);
+    let cloud = Ministack::start_for_crashes();
     let registry = cloud.registry().to_owned();
     leftovers = Leftovers { registry, repository: "engine/api" };
     let scenario = Scenario { shop: Shop::on(cloud.url(), "engine").await };
@@ -231,7 +210,7 @@ async fn a_release_of_real_containers_may_be_killed_at_named_points() {
         version += 1;
         scenario.version(version, APPLIES, SERVE);
         let before = scenario.service();
-        assert!(killed_when(shop, point), "the release never came to where {name}");
+        assert!(shop.killed_when(point, &["release"]), "the release never came to where {name}");
         met += 1;
         let migrated = scenario.times("lambda:Invoke");
         // The page is the old one or the new one, and whole.
@@ -250,13 +229,14 @@ async fn a_release_of_real_containers_may_be_killed_at_named_points() {
         assert_eq!(shop.proxy.written(), [""; 0], "{name}: a further run writes");
         println!("killed where {name}: gone on with");
     }
-    // While the engine builds: no request says so.
+    // While the engine builds: no request says so, and the step's process does.
     version += 1;
     scenario.version(version, APPLIES, SERVE);
-    shop.scene.write("api/Dockerfile", DOCKERFILE.replace("WORKDIR", "RUN sleep 5\nWORKDIR"));
+    let marker = format!("5.{}", std::process::id());
+    shop.scene.write("api/Dockerfile", DOCKERFILE.replace("WORKDIR", &format!("RUN sleep {marker}\nWORKDIR")));
     shop.scene.commit(version + 20);
     let running = shop.scene.start(&["release"]);
-    tokio::time::sleep(Duration::from_secs(4)).await;
+    until("the step runs", || runs(&marker));
     running.signal(Signal::KILL);
     running.wait();
     shop.release();

@@ -1,11 +1,12 @@
 //! Images with a real engine, against the local cloud's registry behind the proxy, which fails what a test says.
 
 use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use crate::shop::Shop;
-use crate::support::proxy::Fault;
+use crate::support::proxy::{Fault, Gate};
 use crate::support::request::Recorded;
+use crate::support::scene::{runs, until};
 
 /// The images that a test leaves on the engine go when this is dropped.
 pub(crate) struct Leftovers(pub(crate) String);
@@ -109,13 +110,19 @@ async fn a_terminal_shows_each_layer_on_its_way() {
         });
         shop.scene.write(&format!("api/{name}"), noise.take(6_000_000).collect::<Vec<_>>());
     }
-    shop.proxy.fail_next(is_layer, 2, Fault::Delay(Duration::from_millis(700)));
+    // No layer arrives before two have been seen on their way.
+    let gate = Gate::default();
+    shop.proxy.fail_next(is_layer, 1000, Fault::Hold(gate.clone()));
     shop.scene.set("TERM", "xterm-256color");
     let run = format!("stty cols 120; exec {} stage images", env!("CARGO_BIN_EXE_windlass"));
-    let shown = shop.scene.run("script", &["--quiet", "--return", "--command", &run, "/dev/null"]).expect(0).stdout;
+    let running = shop.scene.spawn("script", &["--quiet", "--return", "--command", &run, "/dev/null"]);
     let bar = regex::Regex::new(r"    ([0-9a-f]{12}) \[[^]]+\] [0-9.]+ [kM]?B of [0-9.]+ MB").unwrap();
-    let layers: std::collections::BTreeSet<&str> = bar.captures_iter(&shown).map(|found| found.get(1).unwrap().as_str()).collect();
-    assert!(layers.len() >= 2, "{layers:?} in {shown}");
+    running.until_said("how far two layers are", |shown| {
+        let layers: std::collections::BTreeSet<&str> = bar.captures_iter(shown).map(|found| found.get(1).unwrap().as_str()).collect();
+        layers.len() >= 2
+    });
+    gate.open();
+    running.wait().expect(0);
 }
 
 #[tokio::test]
@@ -188,6 +195,16 @@ async fn a_builds_secret_is_found_nowhere_and_its_failure_says_its_last_lines() 
     assert!(refused.contains("hint: the engine's disk is full"), "{refused}");
 }
 
+/// A step that takes its time when it is run first, and none when it is run again; and what of its command tells its process.
+pub(crate) fn once_slow(name: &str) -> (String, String) {
+    let marker = format!("60.{}", std::process::id());
+    let step = format!(
+        "RUN --mount=type=cache,target=/was,id={name}-{} [ -e /was/here ] || {{ touch /was/here; sleep {marker}; }}\n",
+        std::process::id()
+    );
+    (marker, step)
+}
+
 /// Carries connections to the engine until it is told to cut them all.
 fn carrier() -> (String, std::sync::Arc<std::sync::Mutex<Vec<std::net::TcpStream>>>) {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
@@ -216,20 +233,12 @@ fn carrier() -> (String, std::sync::Arc<std::sync::Mutex<Vec<std::net::TcpStream
 #[tokio::test]
 async fn an_engine_that_goes_away_mid_build_is_said_and_a_second_run_completes() {
     let (_images, mut shop) = shop("images-gone", true).await;
-    let marker = format!("sleep 7.{}", std::process::id());
-    shop.scene.write("api/Dockerfile", format!("FROM local/python:3.11-bookworm\nCOPY app.py /\nRUN {marker}\n"));
+    let (marker, step) = once_slow("images-gone");
+    shop.scene.write("api/Dockerfile", format!("FROM local/python:3.11-bookworm\nCOPY app.py /\n{step}"));
     let (address, open) = carrier();
     shop.scene.set("DOCKER_HOST", &address);
     let running = shop.scene.start(&["stage", "images"]);
-    let started = Instant::now();
-    let seen = || {
-        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
-        processes.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains(&marker)).count() > 0
-    };
-    while !seen() {
-        assert!(started.elapsed() < Duration::from_mins(1), "the step was never reached");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the step runs", || runs(&marker));
     for connection in open.lock().unwrap().drain(..) {
         connection.shutdown(std::net::Shutdown::Both).ok();
     }

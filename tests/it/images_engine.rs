@@ -1,11 +1,12 @@
 //! Images with an engine of the test's own, which is killed, full, far away, or has built nothing yet.
 
 use std::path::Path;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use crate::images::shop;
+use crate::images::{once_slow, shop};
 use crate::shop::Shop;
 use crate::support::own_engine::{OwnEngine, docker};
+use crate::support::scene::{runs, until};
 
 /// Puts a static shell into the build context, as a whole image in one file.
 fn shell(shop: &Shop) -> &'static str {
@@ -62,19 +63,11 @@ async fn an_engine_that_is_killed_mid_build_is_said_and_a_second_run_completes()
     let (_images, mut shop) = shop("images-killed", true).await;
     let mut engine = OwnEngine::start();
     shop.scene.set("DOCKER_HOST", engine.socket());
-    let marker = format!("sleep 4.{}", std::process::id());
+    let (marker, step) = once_slow("images-killed");
     let dockerfile = shell(&shop);
-    shop.scene.write("api/Dockerfile", format!("{dockerfile}RUN {marker}\nCOPY app.py /\n"));
+    shop.scene.write("api/Dockerfile", format!("{dockerfile}COPY busybox /bin/touch\n{step}COPY app.py /\n"));
     let running = shop.scene.start(&["stage", "images"]);
-    let started = Instant::now();
-    let seen = || {
-        let processes = std::fs::read_dir("/proc").unwrap().filter_map(|entry| std::fs::read(entry.ok()?.path().join("cmdline")).ok());
-        processes.filter(|line| String::from_utf8_lossy(line).replace('\0', " ").contains(&marker)).count() > 0
-    };
-    while !seen() {
-        assert!(started.elapsed() < Duration::from_mins(1), "the step was never reached");
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the step runs", || runs(&marker));
     engine.kill();
     let outcome = running.wait().expect(22);
     let said = shop.error(&outcome);
@@ -123,11 +116,7 @@ async fn podmans_socket_builds_and_pushes() {
     let mut podman = std::process::Command::new("podman");
     podman.args(["--root", &file("root"), "--runroot", &file("run"), "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
     let mut service = podman.args(["system", "service", "--time", "0", &format!("unix://{}", file("podman.sock"))]).spawn().unwrap();
-    let started = Instant::now();
-    while !folder.path().join("podman.sock").exists() {
-        assert!(started.elapsed() < Duration::from_secs(20), "Podman does not answer");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("Podman listens", || folder.path().join("podman.sock").exists());
     shop.scene.set("DOCKER_HOST", format!("unix://{}", file("podman.sock")));
     let dockerfile = shell(&shop);
     shop.scene.write("api/Dockerfile", format!("{dockerfile}RUN echo built > /by\nCOPY app.py /\n"));

@@ -49,7 +49,7 @@ async fn a_registry_that_never_recovers_ends_the_push_in_time_and_a_second_run_c
     let started = Instant::now();
     for (_images, shop, down, run, message) in running {
         let outcome = run.wait().expect(22);
-        assert!(started.elapsed() < Duration::from_secs(100), "{:?}", started.elapsed());
+        assert!(started.elapsed() < Duration::from_mins(5), "{:?}", started.elapsed());
         let said = shop.error(&outcome);
         assert!(said.contains("failed: 6 times in ") && said.contains(message), "{said}");
         assert!(said.contains("hint: nothing live has changed; run again: layers that have arrived are not sent again"), "{said}");

@@ -13,17 +13,18 @@ const MACHINE: &str = "unix:///var/run/docker.sock";
 
 /// Two stages side by side, each of which says something and takes its time. No other build has them, so that none is found in the cache of
 /// the engine, and none is shared with a build that another test makes at this moment: what had been said by then would not be said again.
-fn two_stages() -> String {
+fn two_stages(seconds: u32) -> String {
     let run = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
-    let stage =
-        |name: &str| format!("FROM local/python:3.11-bookworm AS {name}\nRUN echo working-{name} {run} && sleep 4 && touch /{name}\n");
+    let stage = |name: &str| {
+        format!("FROM local/python:3.11-bookworm AS {name}\nRUN echo working-{name} {run} && sleep {seconds} && touch /{name}\n")
+    };
     format!("{}{}FROM scratch\nCOPY --from=one /one /\nCOPY --from=two /two /\nCOPY app.py /\n", stage("one"), stage("two"))
 }
 
 #[tokio::test]
 async fn a_log_has_one_line_for_each_step_and_the_events_have_what_it_printed() {
     let (_images, shop) = shop("images-lines", true).await;
-    shop.scene.write("api/Dockerfile", two_stages());
+    shop.scene.write("api/Dockerfile", two_stages(4));
     let built = shop.run(&["stage", "images", "--progress", "line", "--format", "json"]).expect(0);
     let steps = ["[one 2/2] RUN echo working-one", "[two 2/2] RUN echo working-two", "COPY --from=one /one /: ", "COPY app.py /: "];
     for step in steps {
@@ -48,18 +49,19 @@ async fn a_log_has_one_line_for_each_step_and_the_events_have_what_it_printed() 
 #[tokio::test]
 async fn a_terminal_shows_each_step_that_runs_and_what_it_says() {
     let (_images, mut shop) = shop("images-steps", true).await;
-    shop.scene.write("api/Dockerfile", two_stages());
+    // They would go on for as long as it takes until both have been seen.
+    shop.scene.write("api/Dockerfile", two_stages(900));
     shop.scene.set("TERM", "xterm-256color");
     let run = format!("stty cols 120; exec {} stage images", env!("CARGO_BIN_EXE_windlass"));
-    let shown = shop.scene.run("script", &["--quiet", "--return", "--command", &run, "/dev/null"]).expect(0).stdout;
+    let running = shop.scene.spawn("script", &["--quiet", "--return", "--command", &run, "/dev/null"]);
     for name in ["one", "two"] {
         let line =
             regex::Regex::new(&format!(r"    \S \[{name} 2/2\] RUN echo working-{name}[^\r\n]*… (working-{name} \d+)? +\d+s")).unwrap();
-        assert!(line.is_match(&shown), "{name} in {shown}");
+        running.until_said(name, |shown| line.is_match(shown));
     }
     // Both at once, each in a line of its own, and what one has printed beside it.
     let both = regex::Regex::new(r"\[one 2/2\][^\n]*\d+s +\S \[two 2/2\]|\[two 2/2\][^\n]*\d+s +\S \[one 2/2\]").unwrap();
-    assert!(both.is_match(&shown) && shown.contains("… working-"), "{shown}");
+    running.until_said("both", |shown| both.is_match(shown) && shown.contains("… working-"));
 }
 
 /// `NAME VERSION` of each component of a bill whose address begins with `kind`.

@@ -38,8 +38,8 @@ fn get(address: &str, path: &str) -> String {
         });
         match answer {
             Ok(text) if !text.is_empty() => return text,
-            _ if started.elapsed() > Duration::from_secs(30) => panic!("{address} does not answer: {answer:?}"),
-            _ => std::thread::yield_now(),
+            _ if started.elapsed() > Duration::from_mins(5) => panic!("{address} does not answer: {answer:?}"),
+            _ => std::thread::sleep(Duration::from_millis(50)),
         }
     }
 }

@@ -1,35 +1,21 @@
 //! SIGINT and SIGTERM in each stage: the change in hand is finished and recorded, one line says what is live and how to go on.
 
-use std::time::{Duration, Instant};
-
 use insta::assert_snapshot;
 use rustix::process::Signal;
 
 use crate::shop::{Shop, asset};
 use crate::support::proxy::Fault;
 use crate::support::request::Recorded;
-use crate::support::scene::{Outcome, Running};
+use crate::support::scene::{Outcome, runs, until};
 
-fn arrives(shop: &Shop, matches: impl Fn(&Recorded) -> bool) {
-    let start = Instant::now();
-    while !shop.proxy.requests().iter().any(&matches) {
-        assert!(start.elapsed() < Duration::from_mins(1), "the request never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// Starts a run that stands still at a request.
-fn standing(shop: &Shop, at: fn(&Recorded) -> bool, arguments: &[&str], pause: Duration) -> Running {
-    shop.proxy.clear();
-    shop.proxy.fail_next(at, 1, Fault::Delay(pause));
-    let running = shop.scene.start(arguments);
-    arrives(shop, at);
-    running
-}
+/// What is said at the first signal.
+const HEARD: &str = "a second signal leaves at once";
 
 fn interrupted(shop: &Shop, at: fn(&Recorded) -> bool, signal: Signal, exit: i32) -> Outcome {
-    let running = standing(shop, at, &["release"], Duration::from_secs(1));
+    let (running, gate) = shop.held_at(at, &["release"]);
     running.signal(signal);
+    running.until_says(HEARD);
+    gate.open();
     let said = running.wait().expect(exit);
     assert!(said.stderr.contains("live        web"), "{}", said.stderr);
     said
@@ -110,15 +96,14 @@ async fn while_services_are_rolled() {
 #[tokio::test]
 async fn while_an_image_is_built() {
     let shop = Shop::whole("stop-image").await;
-    shop.scene.write("api/Dockerfile", "FROM local/python:3.11-bookworm\nCOPY app.py /\nRUN sleep 300\n");
+    let marker = format!("900.{}", std::process::id());
+    shop.scene.write("api/Dockerfile", format!("FROM local/python:3.11-bookworm\nCOPY app.py /\nRUN sleep {marker}\n"));
     shop.scene.commit(3);
     let running = shop.scene.start(&["release"]);
-    arrives(&shop, |request| request.is_write && request.path.contains("/releases/"));
-    std::thread::sleep(Duration::from_secs(3));
-    let start = Instant::now();
+    until("the step runs", || runs(&marker));
+    // It is not waited for: nothing waits for as long as it takes.
     running.signal(Signal::INT);
     let said = running.wait().expect(130);
-    assert!(start.elapsed() < Duration::from_secs(10), "{:?}", start.elapsed());
     assert!(said.stderr.contains("live        web"), "{}", said.stderr);
     assert_snapshot!(shop.error(&said), @r"
     error: stopped during the stage `images`
@@ -130,13 +115,12 @@ async fn while_an_image_is_built() {
 #[tokio::test]
 async fn a_second_signal_leaves_at_once() {
     let shop = Shop::site("stop-twice").await;
-    let running = standing(&shop, |request| request.operation == "s3:CopyObject", &["release", "--lease", "4s"], Duration::from_secs(20));
+    // What is in hand never ends.
+    let (running, _gate) = shop.held_at(|request| request.operation == "s3:CopyObject", &["release"]);
     running.signal(Signal::INT);
-    std::thread::sleep(Duration::from_millis(300));
-    let start = Instant::now();
+    running.until_says(HEARD);
     running.signal(Signal::INT);
-    let said = running.wait().expect(130);
-    assert!(start.elapsed() < Duration::from_secs(1), "{:?}\n{}", start.elapsed(), said.stderr);
+    running.wait().expect(130);
     // Its process has ended on this machine: nobody has to wait for the lease.
     gone_on_with(&shop).await;
 }
@@ -145,15 +129,20 @@ async fn a_second_signal_leaves_at_once() {
 #[tokio::test]
 async fn the_lease_of_a_killed_holder_ends_by_itself() {
     let shop = Shop::site("stop-killed").await;
-    let running = standing(&shop, |request| request.operation == "s3:CopyObject", &["release", "--lease", "4s"], Duration::from_secs(1));
-    running.signal(Signal::KILL);
-    running.wait();
+    assert!(shop.killed_when(|request| request.operation == "s3:CopyObject", &["release"]));
     let mut lock = shop.state_json("lock.json").await;
     lock["holder"]["process"] = serde_json::Value::Null;
-    let key = "windlass/shop/default/lock.json";
-    shop.seed.s3().put_object().bucket("stop-killed-state").key(key).body(lock.to_string().into_bytes().into()).send().await.unwrap();
+    let lasts = async |seconds: u32| {
+        let mut lock = lock.clone();
+        lock["lease_seconds"] = seconds.into();
+        let key = "windlass/shop/default/lock.json";
+        let body = lock.to_string().into_bytes().into();
+        shop.seed.s3().put_object().bucket("stop-killed-state").key(key).body(body).send().await.unwrap();
+    };
+    lasts(600).await;
     let refused = shop.run(&["release"]).expect(12);
     assert!(shop.error(&refused).contains("its lease ends by itself in"), "{}", refused.stderr);
-    let waited = shop.scene.windlass(&["release", "--lock-wait", "30s"]).expect(0);
+    lasts(2).await;
+    let waited = shop.scene.windlass(&["release", "--lock-wait", "10m"]).expect(0);
     assert!(waited.stderr.contains("going on with release"), "{}", waited.stderr);
 }

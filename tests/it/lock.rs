@@ -1,7 +1,5 @@
 //! One release at a time: who waits, who is refused, who takes over, and who stops.
 
-use std::time::{Duration, Instant};
-
 use insta::assert_snapshot;
 use regex::Regex;
 use rustix::process::Signal;
@@ -19,23 +17,6 @@ fn is_lock(request: &Recorded) -> bool {
     request.path.ends_with("/lock.json")
 }
 
-/// Starts a release that stands still for so long when it is to write the page.
-fn slow_release(shop: &Shop, pause: Duration) -> Running {
-    shop.proxy.clear();
-    shop.proxy.fail_next(writes_page, 1, Fault::Delay(pause));
-    let running = shop.scene.start(&["release", "--lease", "4s"]);
-    arrives(shop, writes_page);
-    running
-}
-
-fn arrives(shop: &Shop, matches: fn(&Recorded) -> bool) {
-    let start = Instant::now();
-    while !shop.proxy.requests().iter().any(matches) {
-        assert!(start.elapsed() < Duration::from_secs(30), "the request never came");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
 /// What was said from the error on, without what differs from run to run.
 fn told(shop: &Shop, outcome: &Outcome) -> String {
     let error = shop.error(outcome);
@@ -47,7 +28,7 @@ fn told(shop: &Shop, outcome: &Outcome) -> String {
 async fn the_second_of_two_is_told_who_holds_the_lock() {
     let mut shop = Shop::site("lock-held").await;
     shop.scene.set("BUILD_URL", "https://jenkins.example/job/shop/7/");
-    let first = slow_release(&shop, Duration::from_secs(8));
+    let (first, gate) = shop.held_at(writes_page, &["release"]);
     shop.scene.set("BUILD_URL", "https://jenkins.example/job/shop/8/");
     let second = shop.scene.windlass(&["release"]).expect(12);
     assert_snapshot!(told(&shop, &second), @r"
@@ -55,6 +36,7 @@ async fn the_second_of_two_is_told_who_holds_the_lock() {
        arn:aws:iam::000000000000:root, at https://jenkins.example/job/shop/7/, holds it since [time] for release [release], renewed [seconds] ago
     hint: wait for it with --lock-wait 15m, or stop it where it runs; if it was killed, its lease ends by itself in [seconds]
     ");
+    gate.open();
     first.wait().expect(0);
     shop.release();
     assert_eq!(shop.proxy.written(), [""; 0], "the first one released it");
@@ -63,12 +45,13 @@ async fn the_second_of_two_is_told_who_holds_the_lock() {
 #[tokio::test]
 async fn whoever_waits_goes_on_from_what_the_other_has_made() {
     let shop = Shop::site("lock-wait").await;
-    let first = slow_release(&shop, Duration::from_secs(2));
+    let (first, gate) = shop.held_at(writes_page, &["release"]);
     shop.build(2);
-    let second = shop.scene.start(&["release", "--lock-wait", "1m"]);
+    let second = shop.scene.start(&["release", "--lock-wait", "10m"]);
+    second.until_says("waiting for the lock: ");
+    gate.open();
     first.wait().expect(0);
     let second = second.wait().expect(0);
-    assert!(second.stderr.contains("waiting for the lock: "), "{}", second.stderr);
     assert!(second.stderr.contains("the plan is drawn anew"), "{}", second.stderr);
     assert!(shop.body("index.html").await.unwrap().contains(&asset(2)));
     assert!(shop.head(&asset(1)).await.is_some(), "the tabs of the first one are open");
@@ -77,9 +60,13 @@ async fn whoever_waits_goes_on_from_what_the_other_has_made() {
 #[tokio::test]
 async fn a_holder_that_stands_still_loses_the_lock_and_writes_no_more() {
     let shop = Shop::site("lock-lost").await;
-    let first = slow_release(&shop, Duration::from_secs(1));
+    // Its lease is as short as a busy machine allows: it has to be renewed until the page is to be written.
+    let (first, gate) = shop.held_at(writes_page, &["release", "--lease", "8s"]);
     first.signal(Signal::STOP);
-    let second = shop.scene.windlass(&["release", "--lock-wait", "30s"]).expect(0);
+    let second = shop.scene.start(&["release", "--lock-wait", "10m"]);
+    second.until_says("waiting for the lock: ");
+    gate.open();
+    let second = second.wait().expect(0);
     assert!(second.stdout.starts_with("released "), "{}", second.stdout);
     shop.proxy.clear();
     first.signal(Signal::CONT);
@@ -177,7 +164,7 @@ async fn a_commit_that_changes_nothing_is_said_to_be_what_is_live() {
 #[tokio::test]
 async fn of_five_at_once_one_goes_at_a_time() {
     let shop = Shop::site("lock-five").await;
-    let all: Vec<Running> = (0..5).map(|_| shop.scene.start(&["release", "--lock-wait", "1m"])).collect();
+    let all: Vec<Running> = (0..5).map(|_| shop.scene.start(&["release", "--lock-wait", "10m"])).collect();
     let outcomes: Vec<Outcome> = all.into_iter().map(|running| running.wait().expect(0)).collect();
     let released = outcomes.iter().filter(|outcome| outcome.stdout.starts_with("released ")).count();
     assert_eq!(released, 1, "{outcomes:#?}");

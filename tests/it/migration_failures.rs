@@ -1,8 +1,7 @@
 //! Each failure of a migration by itself: what a person reads, and what it tells them to do. Those of the database and of the framework
 //! come from a real PostgreSQL, Django and Prisma; those of Lambda are played.
 
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
+use std::process::Command;
 
 use serde_json::{Value, json};
 
@@ -10,7 +9,8 @@ use crate::django;
 use crate::migration::{answers, failed, fails, pushed, times};
 use crate::migration_engine::engine;
 use crate::shop::Shop;
-use crate::support::postgres::Postgres;
+use crate::support::postgres::{Postgres, Session};
+use crate::support::scene::until;
 
 const KEPT: &str = "no service was rolled and no site published: the old version serves";
 
@@ -155,27 +155,10 @@ impl Yard {
     }
 
     fn psql(&self, query: &str) -> Session {
-        let port = self.postgres.port().to_string();
-        let mut psql = Command::new("psql");
-        psql.args(["-X", "-q", "-h", "127.0.0.1", "-U", "postgres", "-p", &port, "-d", "harbor", "-c", query]);
-        let session = Session(psql.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap());
-        let began = Instant::now();
+        let session = self.postgres.session("harbor", query);
         let sleeps = "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(600)%' AND query NOT LIKE '%activity%'";
-        while self.postgres.query("harbor", sleeps) == "0" {
-            assert!(began.elapsed() < Duration::from_mins(1));
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until("it is held", || self.postgres.query("harbor", sleeps) != "0");
         session
-    }
-}
-
-/// A session that holds something until it is dropped.
-struct Session(std::process::Child);
-
-impl Drop for Session {
-    fn drop(&mut self) {
-        self.0.kill().ok();
-        self.0.wait().ok();
     }
 }
 
@@ -232,7 +215,7 @@ async fn a_lock_of_another_session() {
 #[tokio::test]
 async fn another_migration_of_the_same_database() {
     let yard = Yard::new("failure-busy").await;
-    yard.configure("framework: django, timeout: 30s", 1);
+    yard.configure("framework: django, timeout: 40s", 1);
     // The number of windlass's own advisory lock.
     let held = yard.psql("SET application_name = 'windlass R/main/1'; SELECT pg_advisory_lock(8604529940662154099); SELECT pg_sleep(600)");
     let cure = "wait until the other migration has ended, and release again";

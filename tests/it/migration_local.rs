@@ -1,7 +1,6 @@
 //! Migrations on this machine, on a real PostgreSQL: Django and commands, two releases at once, and a run that is killed.
 
 use std::sync::LazyLock;
-use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 
@@ -10,7 +9,7 @@ use crate::shop::Shop;
 use crate::support::ministack;
 use crate::support::postgres::Postgres;
 use crate::support::proxy::Proxy;
-use crate::support::scene::Scene;
+use crate::support::scene::{Scene, until};
 use crate::support::seed::Seed;
 
 /// A service that nobody rolls, and a migration beside it, in an application of this name.
@@ -43,30 +42,31 @@ async fn django_is_migrated_from_the_runner_and_a_killed_run_is_found_out() {
     assert!(first.stderr.contains("Applying items.0001_initial... OK"), "{}", first.stderr);
     assert_eq!(applied(), "15");
 
-    // Killed in the middle of the SQL: the server goes on with its statement, and rolls back when nobody is there any more.
+    // Killed in the middle of the SQL, which waits for a lock: the server goes on with its statement, and rolls back when nobody is there
+    // any more.
     django::migrate(
         &shop.scene,
         "api",
         "0002_slow",
         "0001_initial",
-        "migrations.RunSQL('CREATE TABLE once (id int)'), migrations.RunSQL('SELECT pg_sleep(3)')",
+        "migrations.RunSQL('CREATE TABLE once (id int)'), migrations.RunSQL('SELECT pg_advisory_xact_lock(7)')",
     );
     shop.scene.write(
         "windlass.yml",
         config("shop", "s3://local-django-state/windlass", "framework: django").replace(&"1".repeat(64), &"2".repeat(64)),
     );
+    let locks = |granted: &str| postgres.query("harbor", &format!("SELECT count(*) FROM pg_locks WHERE objid = 7 AND {granted}"));
+    let held = postgres.session("harbor", "SELECT pg_advisory_lock(7); SELECT pg_sleep(900)");
+    until("the lock is held", || locks("granted") == "1");
     let running = shop.scene.start(&stage);
-    let started = Instant::now();
-    while postgres.query("harbor", "SELECT count(*) FROM pg_stat_activity WHERE query LIKE '%pg_sleep(3)%' AND query NOT LIKE '%activity%'")
-        == "0"
-    {
-        assert!(started.elapsed() < Duration::from_mins(1));
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    until("the migration waits for it", || locks("NOT granted") == "1");
     running.signal(Signal::KILL);
     drop(running);
-    let again = shop.run(&stage).expect(0);
-    assert!(again.stderr.contains("was cut off; looking for what came of it"), "{}", again.stderr);
+    let again = shop.scene.start(&stage);
+    again.until_says("was cut off; looking for what came of it");
+    postgres.query("postgres", "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE objid = 7 AND granted");
+    again.wait().expect(0);
+    drop(held);
     assert_eq!((applied().as_str(), postgres.query("harbor", "SELECT count(*) FROM once").as_str()), ("16", "0"));
     shop.run(&stage).expect(0);
     assert_eq!(applied(), "16");
@@ -95,10 +95,7 @@ async fn a_command_is_judged_by_its_exit_code_and_never_run_twice() {
     // Killed in the middle: nobody can tell what a command has done.
     shop.scene.write("windlass.yml", command("echo begun; sleep 60").replace(&"1".repeat(64), &"3".repeat(64)));
     let running = shop.scene.start(&["stage", "migrations"]);
-    let started = Instant::now();
-    while shop.state_json("migrations/main.json").await["last"]["image"].as_str().is_none_or(|image| !image.ends_with("33")) {
-        assert!(started.elapsed() < Duration::from_mins(1));
-    }
+    running.until_says("| begun");
     running.signal(Signal::KILL);
     drop(running);
     let unknown = shop.run(&["stage", "migrations"]).expect(24);

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::{Duration, Instant};
 
 use insta::assert_snapshot;
 use rustix::process::Signal;
@@ -12,6 +11,7 @@ use crate::migration::{answers, invokes, pushed, times};
 use crate::shop::Shop;
 use crate::support::proxy::Fault;
 use crate::support::request::Recorded;
+use crate::support::scene::until;
 
 const ARN: &str = "arn:aws:ecs:us-east-1:000000000000:task/shop/0123456789abcdef";
 
@@ -222,11 +222,7 @@ async fn a_signal_stops_the_task_where_that_is_wanted() {
     shop.proxy.fail_next(stopping, 1, answers(&json!({ "task": { "taskArn": ARN, "lastStatus": "RUNNING" } })));
     shop.proxy.clear();
     let running = shop.scene.start(&["release", "api", "--on-abort", "stop"]);
-    let began = Instant::now();
-    while times(&shop, "ecs:DescribeTasks") < 2 {
-        assert!(began.elapsed() < Duration::from_mins(1));
-        std::thread::sleep(Duration::from_millis(20));
-    }
+    until("the task is followed", || times(&shop, "ecs:DescribeTasks") >= 2);
     running.signal(Signal::TERM);
     let outcome = running.wait().expect(143);
     assert!(outcome.stderr.contains("a stop the run was to end"), "{}", outcome.stderr);

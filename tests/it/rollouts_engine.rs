@@ -116,7 +116,7 @@ impl Rolls {
 async fn users_are_served_while_good_and_bad_releases_roll() {
     // Dropped in the opposite order: the cloud stops its containers first.
     let mut leftovers = Leftovers { registry: String::new(), repository: "rolls/api" };
-    let cloud = Ministack::start(true);
+    let cloud = Ministack::start_for_crashes();
     let registry = cloud.registry().to_owned();
     leftovers.registry.clone_from(&registry);
     let seed = Seed::new(cloud.url());

@@ -8,9 +8,9 @@ use regex::Regex;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::support::ministack;
-use crate::support::proxy::{Fault, Proxy};
+use crate::support::proxy::{Fault, Gate, Proxy};
 use crate::support::request::Recorded;
-use crate::support::scene::{Outcome, Scene};
+use crate::support::scene::{Outcome, Running, Scene, until};
 use crate::support::seed::Seed;
 
 /// A shop with names of its own, so that many can live in one cloud.
@@ -149,19 +149,38 @@ impl Shop {
 
     /// As [`Shop::killed_at`], in another run than a release.
     pub(crate) fn killed_at_in(&self, number: usize, arguments: &[&str]) -> bool {
-        let (seen, pid) = (AtomicUsize::new(0), Arc::new(AtomicI32::new(0)));
-        let victim = Arc::clone(&pid);
-        let kill = move || {
-            if let Some(pid) = Pid::from_raw(victim.load(Ordering::SeqCst)) {
-                kill_process(pid, Signal::KILL).unwrap();
-            }
-        };
+        let seen = AtomicUsize::new(0);
         let is_it = move |request: &Recorded| request.is_write && seen.fetch_add(1, Ordering::SeqCst) + 1 == number;
+        self.killed_when(is_it, arguments)
+    }
+
+    /// Runs the binary, and kills it when the proxy sees such a request, which then happens all the same. Was there one?
+    pub(crate) fn killed_when(&self, met: impl Fn(&Recorded) -> bool + Send + 'static, arguments: &[&str]) -> bool {
         self.proxy.clear();
-        self.proxy.fail_next(is_it, 1, Fault::First(Box::new(kill)));
+        let victim = Victim::default();
+        self.proxy.fail_next(met, 1, victim.signalled(Signal::KILL));
         let running = self.scene.start(arguments);
-        pid.store(i32::try_from(running.id()).unwrap(), Ordering::SeqCst);
-        running.wait().signal == Some(9)
+        victim.is(&running);
+        let killed = running.wait().signal == Some(9);
+        victim.is_gone();
+        self.proxy.settle();
+        killed
+    }
+
+    /// Starts the binary, and gives it once such a request is held back; the gate lets it pass.
+    pub(crate) fn held_at(&self, met: impl Fn(&Recorded) -> bool + Clone + Send + 'static, arguments: &[&str]) -> (Running, Gate) {
+        let gate = Gate::default();
+        self.proxy.clear();
+        self.proxy.fail_next(met.clone(), 1, Fault::Hold(gate.clone()));
+        let running = self.scene.start(arguments);
+        self.arrives(met);
+        (running, gate)
+    }
+
+    /// Waits until the proxy has seen such a request.
+    #[track_caller]
+    pub(crate) fn arrives(&self, met: impl Fn(&Recorded) -> bool) {
+        until("the request comes", || self.proxy.requests().iter().any(&met));
     }
 
     /// A run that is refused with `exit`, a hint and no write at all. Gives what was said from the error on.
@@ -254,6 +273,33 @@ impl Shop {
         ]
         .iter()
         .fold(text, |text, (from, to)| Regex::new(from).unwrap().replace_all(&text, *to).into_owned())
+    }
+}
+
+/// A process that a request ends, however soon after its start the request comes.
+#[derive(Clone, Default)]
+pub(crate) struct Victim(Arc<AtomicI32>);
+
+impl Victim {
+    /// It is this one.
+    pub(crate) fn is(&self, running: &Running) {
+        self.0.store(i32::try_from(running.id()).unwrap(), Ordering::SeqCst);
+    }
+
+    /// It has ended: a request that comes later is nobody's end.
+    fn is_gone(&self) {
+        self.0.store(-1, Ordering::SeqCst);
+    }
+
+    /// The request sends it a signal first.
+    pub(crate) fn signalled(&self, signal: Signal) -> Fault {
+        let victim = self.clone();
+        Fault::First(Box::new(move || {
+            until("it is known who it is", || victim.0.load(Ordering::SeqCst) != 0);
+            if let Some(pid) = Pid::from_raw(victim.0.load(Ordering::SeqCst).max(0)) {
+                kill_process(pid, signal).unwrap();
+            }
+        }))
     }
 }
 

@@ -5,14 +5,13 @@
 //! for choosing and approving, `when`, and who sends the signal of an abort.
 
 use std::path::{Path, PathBuf};
-use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::Instant;
 
 use regex::Regex;
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::Signal;
 
-use crate::shop::Shop;
+use crate::shop::{Shop, Victim};
 use crate::support::ministack;
 use crate::support::proxy::Fault;
 use crate::support::request::Recorded;
@@ -249,14 +248,12 @@ async fn an_abort_ends_the_change_in_hand_and_the_next_build_goes_on() {
     let [(_, plan), (_, release)] = &steps(&read("Jenkinsfile"))[..] else { panic!("other steps than a plan and a release") };
     run(&shop.scene, plan).expect(0);
     // Jenkins aborts while the third service is told to roll.
-    let step = Arc::new(AtomicI32::new(0));
-    let (victim, seen) = (Arc::clone(&step), AtomicI32::new(0));
-    let abort = move || kill_process(Pid::from_raw(victim.load(Ordering::SeqCst)).unwrap(), Signal::TERM).unwrap();
+    let (victim, seen) = (Victim::default(), AtomicI32::new(0));
     let third = move |request: &Recorded| request.operation == "ecs:UpdateService" && seen.fetch_add(1, Ordering::SeqCst) == 2;
     migrates(&shop, 9);
-    shop.proxy.fail_next(third, 1, Fault::First(Box::new(abort)));
+    shop.proxy.fail_next(third, 1, victim.signalled(Signal::TERM));
     let running = start(&shop.scene, release);
-    step.store(i32::try_from(running.id()).unwrap(), Ordering::SeqCst);
+    victim.is(&running);
     let aborted = running.wait().expect(143);
     assert!(aborted.stderr.lines().last().is_some_and(|line| line.starts_with("hint: ")), "{}", aborted.stderr);
     // The same choice again.

@@ -3,6 +3,7 @@
 use std::time::{Duration, Instant};
 
 use aws_sdk_s3::types::{BucketVersioningStatus, VersioningConfiguration};
+use futures_util::StreamExt as _;
 use insta::assert_snapshot;
 
 use crate::shop::{Shop, asset};
@@ -50,7 +51,7 @@ async fn a_conflict_is_tried_again_and_not_for_ever() {
     let start = Instant::now();
     shop.proxy.fail_next(locks, 1000, conflict());
     let failed = shop.run(&["release"]).expect(11);
-    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(2), "{:?}", start.elapsed());
     assert_snapshot!(shop.error(&failed), @r"
     error: taking the lock of the release failed
        s3:PutObject state-409-state/windlass/shop/default/lock.json: ConditionalRequestConflict: The conditional request cannot succeed due to a conflicting operation.
@@ -69,7 +70,7 @@ async fn a_precondition_that_always_fails_ends_in_time() {
     );
     let start = Instant::now();
     let failed = shop.run(&["release"]).expect(11);
-    assert!(start.elapsed() < Duration::from_secs(30), "{:?}", start.elapsed());
+    assert!(start.elapsed() < Duration::from_mins(2), "{:?}", start.elapsed());
     assert!(shop.error(&failed).contains("PreconditionFailed"), "{}", failed.stderr);
 }
 
@@ -162,13 +163,14 @@ async fn a_thousand_releases_are_no_burden() {
         let (shop, record) = (&shop, record.replace(&id, &old));
         async move { put(shop, &format!("releases/{old}.json"), record).await }
     });
-    futures_util::future::join_all(copies).await;
+    // Not so many at once that connections wait for one another for as long as one may take to open.
+    futures_util::stream::iter(copies).buffer_unordered(16).count().await;
     for (arguments, most) in [(&["status"][..], 15), (&["history"], 40), (&["release"], 15), (&["plan"], 15)] {
         let start = Instant::now();
         shop.run(arguments).expect(0);
         let requests = shop.proxy.requests().len();
         assert!(requests <= most, "{arguments:?} made {requests} requests");
-        assert!(start.elapsed() < Duration::from_secs(20), "{arguments:?} took {:?}", start.elapsed());
+        assert!(start.elapsed() < Duration::from_mins(2), "{arguments:?} took {:?}", start.elapsed());
     }
     shop.build(2);
     shop.release();

@@ -28,6 +28,8 @@ def leave():
     os.killpg(0, signal.SIGKILL)
 threading.Thread(target=leave, daemon=True).start()
 from ministack.app import main
+from ministack.services import ecs
+ecs._ECS_DEPLOYMENT_STEADY_DELAY = float(os.environ['STEADY_AFTER'])
 main()
 ";
 
@@ -49,12 +51,21 @@ impl Ministack {
     /// Starts one. Without an engine, services "run" at once and hold no containers; with one, it removes every container that any
     /// ministack has labelled on that engine: it waits until no other test has the engine.
     pub(crate) fn start(with_engine: bool) -> Self {
-        (0..5).find_map(|_| launch(with_engine, false)).expect("ministack starts within five attempts")
+        let started = (0..5).find_map(|_| launch(&Kind { with_engine, ..Kind::default() }));
+        started.expect("ministack starts within five attempts")
+    }
+
+    /// As with an engine, and a deployment is complete only when its tasks have run for four seconds, not for one: a container that is to
+    /// crash takes its time on a busy machine.
+    pub(crate) fn start_for_crashes() -> Self {
+        let started = (0..5).find_map(|_| launch(&Kind { with_engine: true, steady_after: "4", ..Kind::default() }));
+        started.expect("ministack starts within five attempts")
     }
 
     /// Starts one without an engine that checks signatures and evaluates the policies of IAM's users; `test` may do everything.
     pub(crate) fn start_with_authorization() -> Self {
-        (0..5).find_map(|_| launch(false, true)).expect("ministack starts within five attempts")
+        let started = (0..5).find_map(|_| launch(&Kind { authorization: true, ..Kind::default() }));
+        started.expect("ministack starts within five attempts")
     }
 
     /// Where it listens: `http://127.0.0.1:34567`.
@@ -82,8 +93,23 @@ impl Drop for Ministack {
     }
 }
 
+/// Which one.
+struct Kind {
+    with_engine: bool,
+    authorization: bool,
+    /// After so many seconds a task that runs is taken for one that stays.
+    steady_after: &'static str,
+}
+
+impl Default for Kind {
+    fn default() -> Self {
+        Self { with_engine: false, authorization: false, steady_after: "1" }
+    }
+}
+
 /// `None` when another process took the port in between.
-fn launch(with_engine: bool, authorization: bool) -> Option<Ministack> {
+fn launch(kind: &Kind) -> Option<Ministack> {
+    let Kind { with_engine, authorization, steady_after } = *kind;
     let port = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap().port();
     let home = std::env::temp_dir().join(format!("windlass-ministack-{port}"));
     std::fs::create_dir_all(&home).unwrap();
@@ -111,6 +137,7 @@ fn launch(with_engine: bool, authorization: bool) -> Option<Ministack> {
         .env("IOT_MTLS_ENABLED", "0")
         .env("SFTP_ENABLED", "0")
         .env("AUTH", if authorization { "true" } else { "false" })
+        .env("STEADY_AFTER", steady_after)
         .env("PERSIST_STATE", "0")
         .env("STATE_DIR", home.join("state"))
         .env("S3_DATA_DIR", home.join("s3"))
@@ -123,7 +150,7 @@ fn launch(with_engine: bool, authorization: bool) -> Option<Ministack> {
     // The child's standard input stays open in it: its end is the signal to leave.
     let mut cloud = Ministack { child, _engine: alone, url: format!("http://127.0.0.1:{port}") };
     let started = Instant::now();
-    while started.elapsed() < Duration::from_mins(1) {
+    while started.elapsed() < Duration::from_mins(5) {
         if cloud.child.try_wait().unwrap().is_some() {
             return None;
         }
@@ -132,7 +159,7 @@ fn launch(with_engine: bool, authorization: bool) -> Option<Ministack> {
         }
         std::thread::sleep(Duration::from_millis(50));
     }
-    panic!("ministack is not healthy after a minute: see {}", home.join("log").display())
+    panic!("ministack is not healthy after five minutes: see {}", home.join("log").display())
 }
 
 fn is_healthy(port: u16) -> bool {

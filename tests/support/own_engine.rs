@@ -93,7 +93,7 @@ impl OwnEngine {
         let started = Instant::now();
         while !docker(&self.socket(), &["version"]).status.success() {
             let log = || fs::read_to_string(self.folder.path().join("log")).unwrap_or_default();
-            assert!(started.elapsed() < Duration::from_secs(40), "the engine does not answer:\n{}", log());
+            assert!(started.elapsed() < Duration::from_mins(3), "the engine does not answer:\n{}", log());
             std::thread::sleep(Duration::from_millis(100));
         }
     }
@@ -131,7 +131,10 @@ fn spawn(folder: &Path, port: u16, tls: bool) -> Child {
     command.env("PATH", format!("{}:/usr/sbin:/sbin", std::env::var("PATH").unwrap()));
     command.args(["--config-file", &file("daemon.json"), "--data-root", &file("data"), "--exec-root", &file("exec")]);
     command.args(["--pidfile", &file("pid"), "--host", &format!("unix://{}", file("s"))]);
+    // Containers of two engines on one bridge must not have one address: those of this one are in a part of the bridge's net that the other
+    // comes to last.
     command.args(["--bridge", "docker0", "--iptables=false", "--ip-masq=false"]);
+    command.args(far_part(port).map(|part| format!("--fixed-cidr={part}")));
     if tls {
         command.args(["--host", &format!("tcp://127.0.0.1:{port}"), "--tlsverify"]);
         command.args([
@@ -145,6 +148,16 @@ fn spawn(folder: &Path, port: u16, tls: bool) -> Child {
     }
     command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log);
     command.spawn().expect("`dockerd` is there: apt-get install docker.io")
+}
+
+/// `172.17.143.0/24` of `172.17.0.0/16`, which is the net that an engine gives its bridge: another one for each port, mostly.
+fn far_part(port: u16) -> Option<String> {
+    let format = "{{(index .IPAM.Config 0).Subnet}}";
+    let output = Command::new("docker").args(["network", "inspect", "bridge", "--format", format]).output().unwrap();
+    let subnet = String::from_utf8(output.stdout).unwrap();
+    let net = subnet.trim().strip_suffix("/16")?;
+    let first: Vec<&str> = net.split('.').take(2).collect();
+    Some(format!("{}.{}.0/24", first.join("."), 64 + port % 190))
 }
 
 fn mount(arguments: &[&str], at: &Path) {

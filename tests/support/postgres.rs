@@ -55,6 +55,14 @@ impl Postgres {
         (url("127.0.0.1"), url("host.docker.internal"))
     }
 
+    /// A session that does something for as long as this is kept.
+    pub(crate) fn session(&self, database: &str, query: &str) -> Session {
+        let port = self.port.to_string();
+        let mut psql = Command::new("psql");
+        psql.args(["-X", "-q", "-h", "127.0.0.1", "-U", "postgres", "-p", &port, "-d", database, "-c", query]);
+        Session(psql.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap())
+    }
+
     /// What a query answers, one row a line.
     pub(crate) fn query(&self, database: &str, query: &str) -> String {
         let port = self.port.to_string();
@@ -82,6 +90,16 @@ impl Postgres {
             .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    }
+}
+
+/// A session that holds something until it is dropped.
+pub(crate) struct Session(std::process::Child);
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.0.kill().ok();
+        self.0.wait().ok();
     }
 }
 

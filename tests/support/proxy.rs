@@ -17,9 +17,10 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::net::TcpListener;
-use tokio::sync::oneshot;
+use tokio::sync::{oneshot, watch};
 
 use super::request::Recorded;
+use super::scene::until;
 
 /// What is done with a request instead of passing it on and passing the answer back.
 pub(crate) enum Fault {
@@ -31,6 +32,8 @@ pub(crate) enum Fault {
     LoseAnswer,
     /// It waits this long and is passed on.
     Delay(Duration),
+    /// It waits until the test opens the gate and is passed on.
+    Hold(Gate),
     /// The answer's status and body are replaced by what this makes of them.
     Rewrite(Box<dyn Fn(u16, String) -> (u16, String) + Send>),
     /// This is done, at the moment when the request arrives; then it is passed on. It may kill the program under test.
@@ -57,6 +60,21 @@ impl Fault {
     }
 }
 
+/// What requests are held back by. Clones are one gate.
+#[derive(Clone, Default)]
+pub(crate) struct Gate(watch::Sender<bool>);
+
+impl Gate {
+    /// Lets pass what waits, and all that comes.
+    pub(crate) fn open(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn opened(&self) {
+        self.0.subscribe().wait_for(|is_open| *is_open).await.ok();
+    }
+}
+
 struct Rule {
     matches: Box<dyn Fn(&Recorded) -> bool + Send>,
     times: usize,
@@ -70,6 +88,7 @@ enum Step {
     Refuse,
     LoseAnswer,
     Delay(Duration),
+    Hold(Gate),
     Rewrite(usize),
 }
 
@@ -77,6 +96,24 @@ enum Step {
 struct State {
     requests: Vec<Recorded>,
     rules: Vec<Rule>,
+    /// So many requests are on their way.
+    under_way: usize,
+}
+
+/// A request on its way, until this is dropped.
+struct UnderWay(Arc<Mutex<State>>);
+
+impl UnderWay {
+    fn begin(state: &Arc<Mutex<State>>) -> Self {
+        lock(state).under_way += 1;
+        Self(Arc::clone(state))
+    }
+}
+
+impl Drop for UnderWay {
+    fn drop(&mut self) {
+        lock(&self.0).under_way -= 1;
+    }
 }
 
 /// A running proxy; it ends when this is dropped.
@@ -141,6 +178,12 @@ impl Proxy {
         lock(&self.state).rules.push(Rule { matches: Box::new(matches), times, fault });
     }
 
+    /// Waits until the cloud has answered all that was asked. What a program has sent whose process is gone may still be on its way there.
+    #[track_caller]
+    pub(crate) fn settle(&self) {
+        until("the cloud has answered", || lock(&self.state).under_way == 0);
+    }
+
     /// How often rules are still to be applied: 0 when every fault has happened.
     pub(crate) fn faults_left(&self) -> usize {
         lock(&self.state).rules.iter().map(|rule| rule.times).sum()
@@ -181,12 +224,14 @@ async fn answer(
 ) -> Result<Response<Full<Bytes>>, std::io::Error> {
     let (parts, body) = request.into_parts();
     let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+    let under_way = UnderWay::begin(&state);
     let recorded = Recorded::new(&parts, &body);
     let step = next_step(&state, &recorded);
     match step {
         Step::Answer(answer) => return Ok(answer),
         Step::Refuse => return Err(std::io::Error::other("refused")),
         Step::Delay(duration) => tokio::time::sleep(duration).await,
+        Step::Hold(ref gate) => gate.opened().await,
         Step::Pass | Step::LoseAnswer | Step::Rewrite(_) => {}
     }
     let mut forwarded = Request::from_parts(parts, Full::new(body));
@@ -197,9 +242,13 @@ async fn answer(
     for hop_by_hop in [CONNECTION, TRANSFER_ENCODING, EXPECT] {
         forwarded.headers_mut().remove(hop_by_hop);
     }
-    let answer = client.request(forwarded).await.map_err(std::io::Error::other)?;
-    let (mut parts, body) = answer.into_parts();
-    let body = body.collect().await.map_err(std::io::Error::other)?.to_bytes();
+    // In a task of its own: what was sent is done, though whoever has sent it be killed meanwhile.
+    let passed_on = tokio::spawn(async move {
+        let _under_way = under_way;
+        let (parts, body) = client.request(forwarded).await.map_err(std::io::Error::other)?.into_parts();
+        Ok::<_, std::io::Error>((parts, body.collect().await.map_err(std::io::Error::other)?.to_bytes()))
+    });
+    let (mut parts, body) = passed_on.await.map_err(std::io::Error::other)??;
     parts.headers.remove(CONNECTION);
     parts.headers.remove(TRANSFER_ENCODING);
     match step {
@@ -226,6 +275,7 @@ fn next_step(state: &Mutex<State>, recorded: &Recorded) -> Step {
         Fault::Refuse => Step::Refuse,
         Fault::LoseAnswer => Step::LoseAnswer,
         Fault::Delay(duration) => Step::Delay(*duration),
+        Fault::Hold(gate) => Step::Hold(gate.clone()),
         Fault::Rewrite(_) => Step::Rewrite(index),
         Fault::First(act) => {
             act();

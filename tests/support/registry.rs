@@ -2,9 +2,9 @@
 
 use std::net::{Ipv4Addr, TcpListener, TcpStream};
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 use super::ministack;
+use super::scene::until;
 
 /// A running registry on loopback; it ends when this is dropped.
 pub(crate) struct Registry {
@@ -46,11 +46,7 @@ impl Registry {
         let mut command = Command::new("docker-registry");
         command.arg("serve").arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
         let child = command.spawn().expect("`docker-registry` is there: apt-get install docker-registry");
-        let started = Instant::now();
-        while TcpStream::connect(&host).is_err() {
-            assert!(started.elapsed() < Duration::from_secs(20), "the registry does not listen");
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until("the registry listens", || TcpStream::connect(&host).is_ok());
         Self { child, host, storage }
     }
 

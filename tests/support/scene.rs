@@ -8,14 +8,32 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::{CommandExt as _, ExitStatusExt as _};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use tempfile::TempDir;
 
-/// The longest that one run may take. A test that hangs says so instead of holding up the others for ever.
-const PATIENCE: Duration = Duration::from_mins(3);
+/// The longest that anything may take. A test that hangs says so instead of holding up the others for ever; one on a busy machine does not.
+const PATIENCE: Duration = Duration::from_mins(10);
+
+/// Waits until `is` holds.
+#[track_caller]
+pub(crate) fn until(what: &str, is: impl Fn() -> bool) {
+    let started = Instant::now();
+    while !is() {
+        assert!(started.elapsed() < PATIENCE, "not within {PATIENCE:?}: {what}");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Is any process running with `marker` among its arguments?
+pub(crate) fn runs(marker: &str) -> bool {
+    let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
+    let mut arguments = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
+    arguments.any(|arguments| arguments.split(|byte| *byte == 0).any(|argument| argument == marker.as_bytes()))
+}
 
 /// A project on disk.
 pub(crate) struct Scene {
@@ -168,13 +186,13 @@ impl Scene {
 /// A program on its way, in a process group of its own; all of the group ends when this is dropped.
 pub(crate) struct Running {
     child: Child,
-    output: Option<[JoinHandle<String>; 2]>,
+    output: Option<[Said; 2]>,
 }
 
 impl Running {
     fn spawn(mut command: Command) -> Self {
         let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
-        let output = [reader(child.stdout.take()), reader(child.stderr.take())];
+        let output = [Said::by(child.stdout.take()), Said::by(child.stderr.take())];
         Self { child, output: Some(output) }
     }
 
@@ -192,6 +210,23 @@ impl Running {
         kill_process(self.pid(), signal).unwrap();
     }
 
+    /// Waits until this is true of what it has said, on both streams.
+    #[track_caller]
+    pub(crate) fn until_said(&self, what: &str, is: impl Fn(&str) -> bool) {
+        let so_far = || self.output.iter().flatten().map(Said::so_far).collect::<String>();
+        let started = Instant::now();
+        while !is(&so_far()) {
+            assert!(started.elapsed() < PATIENCE, "it has not said {what}:\n{}", so_far());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    }
+
+    /// Waits until it has said `text`.
+    #[track_caller]
+    pub(crate) fn until_says(&self, text: &str) {
+        self.until_said(text, |said| said.contains(text));
+    }
+
     /// Waits for its end.
     pub(crate) fn wait(mut self) -> Outcome {
         let started = Instant::now();
@@ -204,7 +239,7 @@ impl Running {
         };
         // What it has left behind would hold its output open.
         kill_process_group(self.pid(), Signal::KILL).ok();
-        let [stdout, stderr] = self.output.take().unwrap().map(|reader| reader.join().unwrap());
+        let [stdout, stderr] = self.output.take().unwrap().map(Said::all);
         let Some(status) = status else { panic!("still running after {PATIENCE:?}\n--- stdout\n{stdout}\n--- stderr\n{stderr}") };
         Outcome { code: status.code(), signal: status.signal(), stdout, stderr }
     }
@@ -219,13 +254,40 @@ impl Drop for Running {
     }
 }
 
-fn reader(stream: Option<impl Read + Send + 'static>) -> JoinHandle<String> {
-    let mut stream = stream.unwrap();
-    std::thread::spawn(move || {
-        let mut bytes = Vec::new();
-        stream.read_to_end(&mut bytes).unwrap();
-        String::from_utf8_lossy(&bytes).into_owned()
-    })
+/// What a program says on a stream.
+struct Said {
+    bytes: Arc<Mutex<Vec<u8>>>,
+    reader: JoinHandle<()>,
+}
+
+impl Said {
+    fn by(stream: Option<impl Read + Send + 'static>) -> Self {
+        let (mut stream, bytes) = (stream.unwrap(), Arc::<Mutex<Vec<u8>>>::default());
+        let heard = Arc::clone(&bytes);
+        let reader = std::thread::spawn(move || {
+            let mut buffer = [0; 16 * 1024];
+            loop {
+                match stream.read(&mut buffer) {
+                    Ok(0) => return,
+                    Ok(read) => heard.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(&buffer[..read]),
+                    Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                    Err(error) => panic!("{error}"),
+                }
+            }
+        });
+        Self { bytes, reader }
+    }
+
+    fn so_far(&self) -> String {
+        String::from_utf8_lossy(&self.bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
+
+    /// All of it, once the stream has ended.
+    fn all(self) -> String {
+        let Self { bytes, reader } = self;
+        reader.join().unwrap();
+        String::from_utf8_lossy(&bytes.lock().unwrap_or_else(PoisonError::into_inner)).into_owned()
+    }
 }
 
 fn write(path: &Path, content: &[u8]) {

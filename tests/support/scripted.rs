@@ -45,6 +45,21 @@ impl Scripted {
         calls.as_array().unwrap().iter().map(call).collect()
     }
 
+    /// When an action was asked for, in seconds since 1970.
+    pub(crate) fn times_of(&self, action: &str) -> Vec<f64> {
+        let calls = self.ask("GET", "/_calls");
+        calls.as_array().unwrap().iter().filter(|call| call["action"] == action).map(|call| call["at"].as_f64().unwrap()).collect()
+    }
+
+    /// Was the service looked at since it was told to roll?
+    pub(crate) fn is_watched(&self, service: &str) -> bool {
+        let calls = self.calls();
+        let told = calls.iter().position(|(action, asked)| action == "UpdateService" && asked["service"] == service);
+        told.is_some_and(|told| {
+            calls[told..].iter().any(|(action, asked)| action == "DescribeServices" && asked.to_string().contains(service))
+        })
+    }
+
     /// Each service's deployments with their revisions, the newest first.
     pub(crate) fn state(&self) -> Value {
         self.ask("GET", "/_state")

@@ -134,8 +134,8 @@ SCENARIOS = {
     "stale-update": {"kind": "complete", "after": 3, "stale": 1.5, "stale_update": True},
     "blue-green-plain": {"kind": "complete", "after": 3, "strategy": "BLUE_GREEN", "plain": True},
     "late": {"kind": "complete", "after": 2, "late": {"DescribeServices": 3.6}},
-    "late-register": {"kind": "complete", "after": 2, "late": {"RegisterTaskDefinition": 8}},
-    "late-update": {"kind": "complete", "after": 2, "late": {"UpdateService": 8}},
+    "late-register": {"kind": "complete", "after": 2, "late": {"RegisterTaskDefinition": 30}},
+    "late-update": {"kind": "complete", "after": 2, "late": {"UpdateService": 30}},
     "lost": {"kind": "complete", "after": 2, "lose": {"RegisterTaskDefinition": 1, "UpdateService": 1}},
     "lost-for-good": {"kind": "complete", "after": 2, "lose": {"UpdateService": 100}},
     # API_UpdateService and API_DescribeTasks, "eventual consistency": an answer may be older than one before it, or know nothing at all.
@@ -199,6 +199,8 @@ class Deployment:
         self.revision, self.created, self.script, self.kind = revision, created, script, kind
         self.state, self.ended, self.reason = "IN_PROGRESS", None, f"ECS deployment {self.id} in progress."
         self.failed, self.crashed, self.stopping = 0, 0, False
+        # Has anybody been told that it failed, and at which stage it is? What passes unseen on a busy machine is no test.
+        self.failure_told, self.stage_told = False, False
 
     def end(self, state, at, reason):
         self.state, self.ended, self.reason = state, at, reason
@@ -304,6 +306,8 @@ class Service:
         one = self.deployments[0]
         script, age = one.script, now - one.created
         after = script.get("after", 0) * self.scale
+        if script.get("stages") and not one.stage_told:
+            age = min(age, 0.99 * after)
         if one.state != "IN_PROGRESS":
             self.settle(now)
             return
@@ -340,7 +344,7 @@ class Service:
     def settle(self, now):
         """A deployment that has nothing left to do is listed no more, some time after a newer one is complete."""
         if self.deployments[0].state == "COMPLETED" and now - self.deployments[0].ended > 1.5 * self.scale:
-            keep = [one for one in self.deployments[1:] if one.kind == "other"]
+            keep = [one for one in self.deployments[1:] if one.kind == "other" or one.state == "FAILED" and not one.failure_told]
             self.gone = getattr(self, "gone", []) + [one for one in self.deployments[1:] if one not in keep]
             self.deployments = [self.deployments[0], *keep]
 
@@ -364,6 +368,8 @@ class Service:
         now = self.now()
         self.advance(now)
         views = [self.view(one, now) for one in self.deployments]
+        for one in self.deployments:
+            one.failure_told |= one.state == "FAILED"
         if self.updated is not None and now - self.updated < self.of("stale"):
             views = self.before
         if self.script.get("says") == "before" and self.in_window():
@@ -434,6 +440,7 @@ class Service:
                     "status": status, "statusReason": one.reason}
             stages = one.script.get("stages")
             if stages and one.state == "IN_PROGRESS":
+                one.stage_told = True
                 part = (now - one.created) / max(0.1, one.script["after"] * self.scale)
                 view["lifecycleStage"] = stages[min(len(stages) - 1, int(part * len(stages)))]
             if one.script.get("breaker"):
@@ -481,6 +488,8 @@ class World:
         self.scale, self.throttle = scale, throttle
         self.lock = threading.RLock()
         self.services, self.tags, self.calls, self.random, self.port = {}, {}, [], random.Random(7), 0
+        # How often in a row the same question was throttled: never as often as anybody asks.
+        self.throttled = {}
 
     def service(self, cluster, name):
         cluster, name = (cluster or "default").rsplit("/", 1)[-1], name.rsplit("/", 1)[-1]
@@ -492,9 +501,12 @@ class World:
 
     def call(self, action, question):
         self.calls.append({"at": time.time(), "action": action, "question": question})
-        if self.random.random() < self.throttle:
+        asked = action + json.dumps(question, sort_keys=True)
+        if self.random.random() < self.throttle and self.throttled.get(asked, 0) < 3:
+            self.throttled[asked] = self.throttled.get(asked, 0) + 1
             self.calls[-1]["throttled"] = True
             raise Refused("ThrottlingException", "Rate exceeded")
+        self.throttled.pop(asked, None)
         script = self.script_of(question)
         if action in script.get("refuse", {}):
             code, status = script["refuse"][action]
@@ -763,6 +775,11 @@ class Handler(BaseHTTPRequestHandler):
 class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
+
+    def handle_error(self, request, client_address):
+        # Whoever has asked may have been killed since.
+        if not isinstance(sys.exc_info()[1], OSError):
+            super().handle_error(request, client_address)
 
 
 def main():

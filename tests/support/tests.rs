@@ -13,7 +13,7 @@ use windlass::probe;
 
 use super::ministack;
 use super::proxy::{Fault, Proxy};
-use super::scene::Scene;
+use super::scene::{Scene, until};
 use super::seed::{ACCOUNT, Seed};
 
 async fn aws(endpoint_url: String) -> Aws {
@@ -141,9 +141,7 @@ fn a_program_can_be_met_on_its_way() {
     scene.program("slow", "trap 'echo bye; exit 143' TERM; echo ready > \"$HOME/ready\"; while :; do sleep 0.05; done");
     let running = scene.spawn("slow", &[]);
     assert!(running.id() > 0);
-    while !scene.home().join("ready").exists() {
-        std::thread::sleep(Duration::from_millis(10));
-    }
+    until("it is ready", || scene.home().join("ready").exists());
     // Not SIGINT: whatever a shell runs in the background ignores that, and so would this script.
     running.signal(Signal::TERM);
     let outcome = running.wait();
