@@ -54,6 +54,8 @@ pub struct Service {
     pub events: Vec<Event>,
     /// The ARNs of the target groups that its tasks are registered with.
     pub target_groups: Vec<String>,
+    /// Of deployments with stages: those that the next tasks are registered with, and which serve once traffic is shifted.
+    pub alternate_target_groups: Vec<String>,
     /// The alarms that end a deployment.
     pub alarms: Vec<String>,
 }
@@ -213,8 +215,14 @@ fn service(value: &Value) -> Service {
         deployments: list(value, "deployments").iter().map(deployment).collect(),
         events: list(value, "events").iter().map(event).collect(),
         target_groups: list(value, "loadBalancers").iter().filter_map(|balancer| text(balancer, "targetGroupArn")).collect(),
+        alternate_target_groups: list(value, "loadBalancers").iter().filter_map(alternate).collect(),
         alarms: alarms.map(|alarms| texts(alarms, "alarmNames")).unwrap_or_default(),
     }
+}
+
+/// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_AdvancedConfiguration.html>
+fn alternate(balancer: &Value) -> Option<String> {
+    text(balancer.get("advancedConfiguration")?, "alternateTargetGroupArn")
 }
 
 fn deployment(value: &Value) -> Deployment {

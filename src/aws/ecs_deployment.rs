@@ -35,17 +35,9 @@ impl Aws {
     /// The endpoint has no such action; not allowed.
     pub async fn service_deployment(&self, cluster: &str, service: &str) -> Result<Option<ServiceDeployment>, AwsError> {
         let resource = format!("{cluster}/{service}");
-        let mut question = json!({"cluster": cluster, "service": service, "maxResults": 100});
+        let question = json!({"cluster": cluster, "service": service, "maxResults": 100});
         // In which order they come is not said: the newest may be on the last page.
-        let mut briefs = Vec::new();
-        loop {
-            let answer = self.ecs("ecs:ListServiceDeployments", &resource, &question, Patience::Little).await?;
-            briefs.extend(list(&answer, "serviceDeployments").iter().cloned());
-            match text(&answer, "nextToken").filter(|token| text(&question, "nextToken").as_ref() != Some(token)) {
-                Some(next) => question["nextToken"] = Value::String(next),
-                None => break,
-            }
-        }
+        let briefs = self.ecs_pages("ecs:ListServiceDeployments", &resource, question, "serviceDeployments", Patience::Little).await?;
         let at = |brief: &Value| super::ecs_json::moment(brief, "createdAt").unwrap_or_default();
         // Of equal ones the first: AWS's own examples begin with the newest.
         let newest = briefs.iter().rev().max_by(|one, other| at(one).total_cmp(&at(other)));

@@ -21,7 +21,7 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::fence::{Fence, Fenced};
+use super::fence::Fence;
 use super::retries::UnlessLost;
 use super::{Aws, AwsError, CONNECT_TIMEOUT};
 
@@ -85,6 +85,29 @@ impl Aws {
     }
 }
 
+impl Aws {
+    /// As [`Aws::ecs`], to the last page: all entries of the answers' `list`. A page may be empty although there are more.
+    pub(super) async fn ecs_pages(
+        &self,
+        operation: &'static str,
+        resource: &str,
+        mut question: Value,
+        entries: &str,
+        patience: Patience,
+    ) -> Result<Vec<Value>, AwsError> {
+        let mut found = Vec::new();
+        loop {
+            let answer = self.ecs(operation, resource, &question, patience).await?;
+            found.extend(list(&answer, entries).iter().cloned());
+            // An endpoint that knows no pages may answer with the same token for ever.
+            match text(&answer, "nextToken").filter(|token| text(&question, "nextToken").as_ref() != Some(token)) {
+                Some(next) => question["nextToken"] = Value::String(next),
+                None => return Ok(found),
+            }
+        }
+    }
+}
+
 /// Keeps the last answer's bytes, and holds back a write whose lease has ended: the operation that carries it only reads.
 #[derive(Clone)]
 struct Carried {
@@ -110,7 +133,7 @@ impl Intercept for Carried {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if self.fence.as_ref().is_none_or(Fence::lets_pass) { Ok(()) } else { Err(Fenced.into()) }
+        Ok(self.fence.as_ref().map_or(Ok(()), Fence::pass)?)
     }
 
     fn read_after_deserialization(
@@ -172,7 +195,12 @@ pub(super) fn list<'a>(value: &'a Value, key: &str) -> &'a [Value] {
 
 /// A list of texts.
 pub(super) fn texts(value: &Value, key: &str) -> Vec<String> {
-    list(value, key).iter().filter_map(Value::as_str).map(str::to_owned).collect()
+    of_texts(list(value, key))
+}
+
+/// Those of the values that are texts.
+pub(super) fn of_texts(values: &[Value]) -> Vec<String> {
+    values.iter().filter_map(Value::as_str).map(str::to_owned).collect()
 }
 
 /// AWS's way to say with HTTP 200 that something could not be done: `failures[]`, as `arn: reason`.

@@ -2,8 +2,11 @@
 
 use serde_json::{Value, json};
 
-use super::ecs_json::{Patience, count, list, text_or_empty, texts};
+use super::ecs_json::{Patience, count, list, text_or_empty};
 use super::{Aws, AwsError};
+
+/// `DescribeContainerInstances` takes at most so many.
+const BATCH: usize = 100;
 
 /// What one host has left.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,7 +22,7 @@ pub struct Room {
 }
 
 impl Aws {
-    /// The room on the first 100 hosts of a cluster; none on a cluster that has only Fargate.
+    /// The room on the hosts of a cluster; none on a cluster that has only Fargate.
     ///
     /// <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_DescribeContainerInstances.html>
     ///
@@ -27,14 +30,14 @@ impl Aws {
     /// No such cluster ([`AwsError::is_not_found`]); not allowed.
     pub async fn room(&self, cluster: &str) -> Result<Vec<Room>, AwsError> {
         let question = json!({"cluster": cluster, "maxResults": 100});
-        let answer = self.ecs("ecs:ListContainerInstances", cluster, &question, Patience::Little).await?;
-        let arns = texts(&answer, "containerInstanceArns");
-        if arns.is_empty() {
-            return Ok(Vec::new());
+        let arns = self.ecs_pages("ecs:ListContainerInstances", cluster, question, "containerInstanceArns", Patience::Little).await?;
+        let mut rooms = Vec::new();
+        for batch in arns.chunks(BATCH) {
+            let question = json!({"cluster": cluster, "containerInstances": batch});
+            let answer = self.ecs("ecs:DescribeContainerInstances", cluster, &question, Patience::Little).await?;
+            rooms.extend(list(&answer, "containerInstances").iter().map(room));
         }
-        let question = json!({"cluster": cluster, "containerInstances": arns});
-        let answer = self.ecs("ecs:DescribeContainerInstances", cluster, &question, Patience::Little).await?;
-        Ok(list(&answer, "containerInstances").iter().map(room).collect())
+        Ok(rooms)
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 
 use serde_json::{Value, json};
 
-use super::ecs_json::{Patience, failures, list, number, text, text_or_empty, texts};
+use super::ecs_json::{Patience, failures, list, number, of_texts, text, text_or_empty};
 use super::{Aws, AwsError};
 
 const RUN: &str = "ecs:RunTask";
@@ -89,8 +89,10 @@ impl Aws {
         });
         // AWS: "If a capacityProviderStrategy is specified, the launchType parameter must be omitted."
         let capacity = if list(like, "capacityProviderStrategy").is_empty() { "launchType" } else { "capacityProviderStrategy" };
-        for field in ["networkConfiguration", "platformVersion", capacity] {
-            if let Some(value) = like.get(field).filter(|value| !value.is_null()) {
+        // On hosts a service may say which of them: what may not run there must not migrate there.
+        for field in ["networkConfiguration", "platformVersion", "placementConstraints", "placementStrategy", capacity] {
+            let empty = |value: &Value| value.is_null() || value.as_array().is_some_and(Vec::is_empty);
+            if let Some(value) = like.get(field).filter(|value| !empty(value)) {
                 body[field] = value.clone();
             }
         }
@@ -127,8 +129,8 @@ impl Aws {
     pub async fn tasks_started_by(&self, cluster: &str, started_by: &str) -> Result<Vec<String>, AwsError> {
         // AWS: "When you specify startedBy as the filter, it must be the only filter that you use."
         let question = json!({"cluster": cluster, "startedBy": started_by});
-        let answer = self.ecs("ecs:ListTasks", format!("{cluster} {started_by}"), &question, Patience::Usual).await?;
-        Ok(texts(&answer, "taskArns"))
+        let found = self.ecs_pages("ecs:ListTasks", &format!("{cluster} {started_by}"), question, "taskArns", Patience::Usual).await?;
+        Ok(of_texts(&found))
     }
 
     /// Asks a task to end: SIGTERM, and SIGKILL after its `stopTimeout`.

@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::ecs::seconds;
-use super::ecs_json::{Patience, list, number, text, text_or_empty, texts};
+use super::ecs_json::{Patience, list, number, of_texts, text, text_or_empty};
 use super::{Aws, AwsError};
 
 /// `DescribeTasks` takes at most 100.
@@ -74,17 +74,9 @@ impl Aws {
         Ok(self.stopped_tasks(cluster, &arns).await?.into_iter().filter(|task| task.started_by == started_by).collect())
     }
 
-    async fn task_arns(&self, mut question: Value) -> Result<Vec<String>, AwsError> {
+    async fn task_arns(&self, question: Value) -> Result<Vec<String>, AwsError> {
         let resource = text_or_empty(&question, "cluster");
-        let mut arns = Vec::new();
-        loop {
-            let answer = self.ecs("ecs:ListTasks", &resource, &question, Patience::Little).await?;
-            let page = texts(&answer, "taskArns");
-            let next = text(&answer, "nextToken").filter(|token| text(&question, "nextToken").as_ref() != Some(token));
-            arns.extend(page);
-            let Some(next) = next else { return Ok(arns) };
-            question["nextToken"] = Value::String(next);
-        }
+        Ok(of_texts(&self.ecs_pages("ecs:ListTasks", &resource, question, "taskArns", Patience::Little).await?))
     }
 
     /// Tasks by their ARNs; those that ECS has forgotten are absent.

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 
 use crate::model::ANSWERED_ONLY;
 
-use super::ecs_json::{Patience, count, list, text, text_or_empty, texts};
+use super::ecs_json::{Patience, count, list, of_texts, text, text_or_empty};
 use super::{ATTEMPT_TIMEOUT, ATTEMPTS, Aws, AwsError};
 
 /// A task definition. It keeps the whole of AWS's answer, so that the next revision loses nothing.
@@ -161,18 +161,11 @@ impl Aws {
     /// # Errors
     /// Not allowed.
     pub async fn revisions(&self, family: &str) -> Result<Vec<String>, AwsError> {
-        let mut question = json!({"familyPrefix": family, "status": "ACTIVE", "sort": "DESC"});
-        let mut arns = Vec::new();
-        loop {
-            let answer = self.ecs("ecs:ListTaskDefinitions", family, &question, Patience::Usual).await?;
-            // A prefix is no name: `shop` begins `shop-worker` too.
-            let own = |arn: &String| arn.rsplit('/').next().and_then(|name| name.rsplit_once(':')).is_some_and(|(name, _)| name == family);
-            arns.extend(texts(&answer, "taskDefinitionArns").into_iter().filter(own));
-            match text(&answer, "nextToken").filter(|token| text(&question, "nextToken").as_ref() != Some(token)) {
-                Some(next) => question["nextToken"] = Value::String(next),
-                None => return Ok(arns),
-            }
-        }
+        let question = json!({"familyPrefix": family, "status": "ACTIVE", "sort": "DESC"});
+        let found = self.ecs_pages("ecs:ListTaskDefinitions", family, question, "taskDefinitionArns", Patience::Usual).await?;
+        // A prefix is no name: `shop` begins `shop-worker` too.
+        let own = |arn: &String| arn.rsplit('/').next().and_then(|name| name.rsplit_once(':')).is_some_and(|(name, _)| name == family);
+        Ok(of_texts(&found).into_iter().filter(own).collect())
     }
 
     /// Takes a revision out of use. Tasks that run it go on.

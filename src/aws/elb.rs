@@ -75,11 +75,9 @@ impl Aws {
         let balancers = elb.describe_load_balancers().load_balancer_arns(&arn).send().await;
         let balancers = balancers.map_err(AwsError::of("elasticloadbalancing:DescribeLoadBalancers", &arn))?;
         let host = balancers.load_balancers.unwrap_or_default().into_iter().next().and_then(|balancer| balancer.dns_name);
-        let listeners = elb.describe_listeners().load_balancer_arn(&arn).send().await;
-        let listeners = listeners.map_err(AwsError::of("elasticloadbalancing:DescribeListeners", &arn))?.listeners.unwrap_or_default();
         let Some(host) = host else { return Ok(None) };
         let mut found: Vec<Listener> = Vec::new();
-        for listener in listeners {
+        for listener in self.all_listeners(&arn).await? {
             let protocol = listener.protocol.as_ref().map(|protocol| protocol.as_str().to_owned()).unwrap_or_default();
             let (Some(port), true) = (listener.port.and_then(|port| u16::try_from(port).ok()), protocol.starts_with("HTTP")) else {
                 continue;
@@ -90,13 +88,44 @@ impl Aws {
                 continue;
             }
             let Some(arn) = listener.listener_arn else { continue };
-            let rules = elb.describe_rules().listener_arn(&arn).send().await;
-            let rules = rules.map_err(AwsError::of("elasticloadbalancing:DescribeRules", &arn))?.rules.unwrap_or_default();
+            let rules = self.all_rules(&arn).await?;
             let rule = rules.into_iter().find(|rule| rule.actions.iter().flatten().any(|action| forwards(action, group)));
             found.extend(rule.map(|rule| here(rule.conditions.iter().flatten().find_map(host_of))));
         }
         found.sort_by_key(|listener| (listener.protocol != "HTTPS", listener.port));
         Ok(found.into_iter().next())
+    }
+
+    /// Every listener of a load balancer.
+    ///
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeListeners.html>
+    pub(super) async fn all_listeners(&self, balancer: &str) -> Result<Vec<aws_sdk_elasticloadbalancingv2::types::Listener>, AwsError> {
+        let (mut found, mut marker) = (Vec::new(), None);
+        loop {
+            let page = self.0.elb.describe_listeners().load_balancer_arn(balancer).set_marker(marker).send().await;
+            let page = page.map_err(AwsError::of("elasticloadbalancing:DescribeListeners", balancer))?;
+            found.extend(page.listeners.unwrap_or_default());
+            marker = page.next_marker.filter(|marker| !marker.is_empty());
+            if marker.is_none() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// Every rule of a listener.
+    ///
+    /// <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeRules.html>
+    pub(super) async fn all_rules(&self, listener: &str) -> Result<Vec<aws_sdk_elasticloadbalancingv2::types::Rule>, AwsError> {
+        let (mut found, mut marker) = (Vec::new(), None);
+        loop {
+            let page = self.0.elb.describe_rules().listener_arn(listener).set_marker(marker).send().await;
+            let page = page.map_err(AwsError::of("elasticloadbalancing:DescribeRules", listener))?;
+            found.extend(page.rules.unwrap_or_default());
+            marker = page.next_marker.filter(|marker| !marker.is_empty());
+            if marker.is_none() {
+                return Ok(found);
+            }
+        }
     }
 }
 

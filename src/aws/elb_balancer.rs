@@ -88,14 +88,10 @@ impl Aws {
     }
 
     async fn listeners(&self, balancer: &str) -> Result<Vec<BalancerListener>, AwsError> {
-        let elb = &self.0.elb;
-        let listeners = elb.describe_listeners().load_balancer_arn(balancer).send().await;
-        let listeners = listeners.map_err(AwsError::of("elasticloadbalancing:DescribeListeners", balancer))?;
         let mut found = Vec::new();
-        for listener in listeners.listeners.unwrap_or_default() {
+        for listener in self.all_listeners(balancer).await? {
             let arn = listener.listener_arn.unwrap_or_default();
-            let rules = elb.describe_rules().listener_arn(&arn).send().await;
-            let rules = rules.map_err(AwsError::of("elasticloadbalancing:DescribeRules", &arn))?.rules.unwrap_or_default();
+            let rules = self.all_rules(&arn).await?;
             let others = rules.iter().filter(|rule| rule.is_default != Some(true));
             let mut forwards: Vec<Forward> = others
                 .filter_map(|rule| forward(rule.actions.as_deref().unwrap_or_default(), rule.conditions.as_deref().unwrap_or_default()))

@@ -64,6 +64,12 @@ impl AwsError {
         self.kind == Kind::NotFound
     }
 
+    /// ECS does not know a task definition that the request names: it may have been registered a moment ago.
+    #[must_use]
+    pub fn is_revision_unknown(&self) -> bool {
+        self.is_not_found() && self.code().is_some_and(|code| code.starts_with("Client"))
+    }
+
     /// The credentials are known, or were once, and do not allow it.
     #[must_use]
     pub fn is_denied(&self) -> bool {

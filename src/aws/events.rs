@@ -96,7 +96,7 @@ impl Aws {
         Ok(pages.iter().flat_map(|page| list(page, "Targets").to_vec()).collect())
     }
 
-    async fn pages(&self, operation: &'static str, resource: &str, mut question: Value) -> Result<Vec<Value>, AwsError> {
+    pub(super) async fn pages(&self, operation: &'static str, resource: &str, mut question: Value) -> Result<Vec<Value>, AwsError> {
         let mut pages = Vec::new();
         loop {
             let page = self.json(Service::Events, operation, resource, &question).await?;

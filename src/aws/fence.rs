@@ -80,6 +80,11 @@ impl Fence {
         }
     }
 
+    /// Refuses a write that must not be sent any more.
+    pub(super) fn pass(&self) -> Result<(), Fenced> {
+        if self.lets_pass() { Ok(()) } else { Err(Fenced) }
+    }
+
     fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -97,7 +102,7 @@ impl Intercept for Fence {
         config: &mut ConfigBag,
     ) -> Result<(), BoxError> {
         let writes = config.load::<Metadata>().is_none_or(|metadata| !reads(metadata.name()));
-        if writes && !self.lets_pass() { Err(Fenced.into()) } else { Ok(()) }
+        Ok(if writes { self.pass() } else { Ok(()) }?)
     }
 }
 

@@ -134,8 +134,9 @@ impl Aws {
     /// # Errors
     /// Not allowed.
     pub async fn schedules(&self, prefix: &str) -> Result<Vec<(String, String)>, AwsError> {
-        let answer = self.json(Service::Events, "events:ListRules", prefix, &json!({"NamePrefix": prefix})).await?;
-        let on = list(&answer, "Rules").iter().filter(|rule| text(rule, "State").as_deref() != Some("DISABLED"));
+        let pages = self.pages("events:ListRules", prefix, json!({"NamePrefix": prefix})).await?;
+        let all = pages.iter().flat_map(|page| list(page, "Rules"));
+        let on = all.filter(|rule| text(rule, "State").as_deref() != Some("DISABLED"));
         Ok(on.filter_map(|rule| Some((text(rule, "Name")?, text(rule, "ScheduleExpression")?))).collect())
     }
 

@@ -1,7 +1,7 @@
 //! AWS: the only room that names the AWS SDK. Thin typed calls, one file per service, and one error type that answers questions.
 //!
 //! Every call gives and takes plain values of this room and of `model`; none of the SDK's types leaks. A call does what its AWS action
-//! does, once, and says what AWS answered: waiting, polling, choosing and printing belong to the rooms above.
+//! does, once, and says what AWS answered: waiting (but for [`once_known`]), polling, choosing and printing belong to the rooms above.
 //!
 //! Deliberately absent: a trait over AWS and a mock of it (the seam is the endpoint URL), policy, progress, and every knowledge that there
 //! is a local cloud.
@@ -31,6 +31,7 @@ mod guards;
 mod iam;
 mod kind;
 mod lambda;
+mod late;
 mod logs;
 mod query;
 mod query_xml;
@@ -93,6 +94,7 @@ pub use fence::{Fence, Moment};
 pub use guards::{Addressed, Cache, Pipeline, Surroundings};
 pub use iam::Role;
 pub use lambda::{Function, FunctionCode, Invocation};
+pub use late::once_known;
 pub use logs::{LogEvent, LogPage};
 pub use rds::DbInstance;
 pub use rds_snapshot::{DbSnapshot, SnapshotOf};

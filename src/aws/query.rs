@@ -23,7 +23,7 @@ use aws_types::region::{Region, SigningRegion};
 use bytes::Bytes;
 use serde_json::Value;
 
-use super::fence::{Fence, Fenced};
+use super::fence::Fence;
 use super::query_xml::{self, Node};
 use super::{Aws, AwsError};
 
@@ -270,7 +270,7 @@ impl Intercept for Carried {
         _: &RuntimeComponents,
         _: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if self.fence.as_ref().is_none_or(Fence::lets_pass) { Ok(()) } else { Err(Fenced.into()) }
+        Ok(self.fence.as_ref().map_or(Ok(()), Fence::pass)?)
     }
 }
 

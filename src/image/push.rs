@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::{Duration, Instant};
 
-use crate::aws::{Aws, AwsError};
+use crate::aws::{Aws, AwsError, once_known};
 use crate::docker::{self, Credentials, DockerError, Engine, ImageId};
 use crate::event::{Events, Step};
 use crate::model::{Exit, Failure, ImageDigest};
@@ -14,8 +14,6 @@ use super::plan::ImagePlan;
 /// arrived are not sent again. The engine itself tries a layer five times, over 50 s, when the registry answers with a 5xx.
 const PUSHES: u32 = 6;
 const LONGEST: Duration = Duration::from_secs(90);
-/// For so long ECR may not know what was just pushed.
-const LATE: [Duration; 4] = [Duration::from_millis(500), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// A login that was refused sooner than this after it was given is no login at all; later it may have expired.
 const EXPIRES: Duration = Duration::from_mins(1);
 
@@ -102,15 +100,9 @@ pub(super) async fn push(
             Err(error) => return Err(failed(what(), error)),
         }
     };
-    let mut registered = aws.image_digest(&plan.repository, &plan.tag).await.map_err(aws_failed)?;
     // The registry may know what ECR does not answer yet.
-    for pause in LATE {
-        if registered.is_some() {
-            break;
-        }
-        tokio::time::sleep(pause).await;
-        registered = aws.image_digest(&plan.repository, &plan.tag).await.map_err(aws_failed)?;
-    }
+    let ask = async || aws.image_digest(&plan.repository, &plan.tag).await;
+    let registered = once_known(ask, |found| matches!(found, Ok(None))).await.map_err(aws_failed)?;
     match (pushed, registered) {
         (Some(pushed), Some(registered)) if pushed == registered => Ok((pushed, layers.said())),
         (None, Some(registered)) => {

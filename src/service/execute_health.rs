@@ -106,9 +106,22 @@ impl Rollout<'_> {
 
     /// The URL of a path behind the service's load balancer, or why there is none to ask.
     async fn through_balancer(&self, path: &str) -> Result<String, String> {
-        let Some(group) = self.plan.way.target_groups.first() else { return Err("the service has no load balancer".to_owned()) };
-        let listener = self.shared.aws.listener(group).await.map_err(|error| error.to_string())?;
-        let Some(listener) = listener else { return Err("no HTTP listener forwards to its target group".to_owned()) };
+        let groups = &self.plan.way.target_groups;
+        if groups.is_empty() {
+            return Err("the service has no load balancer".to_owned());
+        }
+        // Of several, one may be for another protocol.
+        let mut found = None;
+        for group in groups {
+            found = self.shared.aws.listener(group).await.map_err(|error| error.to_string())?;
+            if found.is_some() {
+                break;
+            }
+        }
+        let Some(listener) = found else {
+            let which = if groups.len() == 1 { "its target group" } else { "any of its target groups" };
+            return Err(format!("no HTTP listener forwards to {which}"));
+        };
         let scheme = listener.protocol.to_lowercase();
         if scheme == "https" && listener.rule_host.is_none() {
             return Err("its load balancer's certificate is for another name; give a full URL under `health`".to_owned());

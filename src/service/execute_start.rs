@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use crate::aws::{AwsError, Service};
+use crate::aws::{AwsError, Service, once_known};
 use crate::event::Step;
 use crate::model::{Exit, Failure, ImageUri, UnitName};
 
@@ -16,9 +16,6 @@ use super::watch::Ours;
 const BURST: u32 = 15;
 /// When it is looked whether an update whose answer was lost has come to ECS all the same.
 const UNANSWERED: [Duration; 4] = [Duration::ZERO, Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
-
-/// For so long ECS may not know a revision that it has just registered: what it answers lags behind.
-const LATE: [Duration; 4] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 
 /// The failure before ECS was told anything.
 fn not_started(name: &UnitName, plan: &ServicePlan, error: AwsError) -> Failure {
@@ -91,17 +88,8 @@ async fn begin<'a>(
     };
     shared.is(name, Phase::Starting);
     // A service that is told to run the revision that it has failed at begins a new deployment only when it is forced to.
-    let mut pauses = LATE.into_iter();
-    let told = loop {
-        let told = aws.roll_service(&plan.cluster, &plan.service, &revision, revision == plan.from, plan.tasks).await;
-        // What was registered a moment ago may not be known everywhere yet.
-        let unknown = |error: &AwsError| error.is_not_found() && error.code().is_some_and(|code| code.starts_with("Client"));
-        match (told, pauses.next()) {
-            (Err(error), Some(pause)) if unknown(&error) => tokio::time::sleep(pause).await,
-            (told, _) => break told,
-        }
-    };
-    let service = match told {
+    let tell = async || aws.roll_service(&plan.cluster, &plan.service, &revision, revision == plan.from, plan.tasks).await;
+    let service = match once_known(tell, |told| told.as_ref().is_err_and(AwsError::is_revision_unknown)).await {
         Ok(service) => service,
         Err(error) if error.is_answer_lost() || error.is_server_fault() => begun(shared, name, plan, &revision, error).await?,
         Err(error) => return Err(failed(error)),

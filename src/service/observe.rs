@@ -72,7 +72,14 @@ async fn batch_of(aws: &Aws, cluster: &str, batch: &[(&UnitName, &Service)]) -> 
 }
 
 async fn described(aws: &Aws, service: &aws::Service) -> Result<FoundService, AwsError> {
-    let (revision, newest) = revisions(aws, &service.task_definition).await?;
+    // What somebody else rolls may have task sets, and no revision of its own.
+    let (revision, newest) = match service.task_definition.as_str() {
+        "" => (None, None),
+        own => revisions(aws, own).await.map(|(revision, newest)| (Some(revision), newest))?,
+    };
+    let arn = revision.as_ref().map(|revision| revision.arn.clone()).unwrap_or_default();
+    let document = revision.as_ref().map_or(&serde_json::Value::Null, |revision| revision.document());
+    let containers = revision.iter().flat_map(|revision| &revision.containers);
     let primary = service.primary();
     // Where there are no rollout states, what has all its tasks is complete.
     let complete = |deployment: &&aws::Deployment| match deployment.rollout_state.as_deref() {
@@ -84,14 +91,14 @@ async fn described(aws: &Aws, service: &aws::Service) -> Result<FoundService, Aw
     let older = || service.deployments.iter().find(|one| one.status != "PRIMARY" && one.rollout_state.as_deref() != Some("FAILED"));
     let serving = serving.or_else(older).map(|deployment| deployment.task_definition.clone());
     // Before its first deployment has ended, nothing else has ever served.
-    let serving = serving.or_else(|| service.deployments.is_empty().then(|| revision.arn.clone()));
+    let serving = serving.or_else(|| service.deployments.is_empty().then(|| arn.clone()));
     let breaker = service.circuit_breaker;
     Ok(FoundService {
         status: service.status.clone(),
         controller: service.controller.clone(),
-        revision: revision.arn.clone(),
-        images: revision.containers.iter().map(|container| (container.name.clone(), container.image.clone())).collect(),
-        architecture: revision.cpu_architecture.clone(),
+        revision: arn,
+        images: containers.map(|container| (container.name.clone(), container.image.clone())).collect(),
+        architecture: revision.as_ref().and_then(|revision| revision.cpu_architecture.clone()),
         deployment: primary.map(|primary| {
             let otherwise = || if complete(&primary) { "COMPLETED" } else { "IN_PROGRESS" };
             let state = primary.rollout_state.clone().unwrap_or_else(|| otherwise().to_owned());
@@ -100,7 +107,7 @@ async fn described(aws: &Aws, service: &aws::Service) -> Result<FoundService, Aw
         tasks: (service.desired, service.running),
         serving,
         base: Base {
-            current: Definition::new(revision.document().clone()),
+            current: Definition::new(document.clone()),
             newest: newest.map(|newest| (newest.arn.clone(), Definition::new(newest.document().clone()))),
         },
         scheduling: service.scheduling.clone(),
@@ -109,7 +116,8 @@ async fn described(aws: &Aws, service: &aws::Service) -> Result<FoundService, Aw
             strategy: service.strategy.clone().unwrap_or_default(),
             breaker: breaker.is_some_and(|breaker| breaker.enabled),
             rolls_back: breaker.is_some_and(|breaker| breaker.enabled && breaker.rollback) || !service.alarms.is_empty(),
-            target_groups: service.target_groups.clone(),
+            // After a deployment with stages the other group may be the one that serves.
+            target_groups: [&service.target_groups[..], &service.alternate_target_groups].concat(),
         },
         schedules: Vec::new(),
     })

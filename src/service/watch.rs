@@ -188,6 +188,7 @@ mod tests {
             deployments,
             events: Vec::new(),
             target_groups: Vec::new(),
+            alternate_target_groups: Vec::new(),
             alarms: Vec::new(),
         }
     }

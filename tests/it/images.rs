@@ -196,8 +196,8 @@ async fn a_builds_secret_is_found_nowhere_and_its_failure_says_its_last_lines() 
 }
 
 /// A step that takes its time when it is run first, and none when it is run again; and what of its command tells its process.
-pub(crate) fn once_slow(name: &str) -> (String, String) {
-    let marker = format!("60.{}", std::process::id());
+pub(crate) fn once_slow(name: &str, seconds: u32) -> (String, String) {
+    let marker = format!("{seconds}.{}", std::process::id());
     let step = format!(
         "RUN --mount=type=cache,target=/was,id={name}-{} [ -e /was/here ] || {{ touch /was/here; sleep {marker}; }}\n",
         std::process::id()
@@ -233,7 +233,7 @@ fn carrier() -> (String, std::sync::Arc<std::sync::Mutex<Vec<std::net::TcpStream
 #[tokio::test]
 async fn an_engine_that_goes_away_mid_build_is_said_and_a_second_run_completes() {
     let (_images, mut shop) = shop("images-gone", true).await;
-    let (marker, step) = once_slow("images-gone");
+    let (marker, step) = once_slow("images-gone", 61);
     shop.scene.write("api/Dockerfile", format!("FROM local/python:3.11-bookworm\nCOPY app.py /\n{step}"));
     let (address, open) = carrier();
     shop.scene.set("DOCKER_HOST", &address);

@@ -63,7 +63,7 @@ async fn an_engine_that_is_killed_mid_build_is_said_and_a_second_run_completes()
     let (_images, mut shop) = shop("images-killed", true).await;
     let mut engine = OwnEngine::start();
     shop.scene.set("DOCKER_HOST", engine.socket());
-    let (marker, step) = once_slow("images-killed");
+    let (marker, step) = once_slow("images-killed", 62);
     let dockerfile = shell(&shop);
     shop.scene.write("api/Dockerfile", format!("{dockerfile}COPY busybox /bin/touch\n{step}COPY app.py /\n"));
     let running = shop.scene.start(&["stage", "images"]);
@@ -116,7 +116,8 @@ async fn podmans_socket_builds_and_pushes() {
     let mut podman = std::process::Command::new("podman");
     podman.args(["--root", &file("root"), "--runroot", &file("run"), "--storage-driver", "vfs", "--cgroup-manager", "cgroupfs"]);
     let mut service = podman.args(["system", "service", "--time", "0", &format!("unix://{}", file("podman.sock"))]).spawn().unwrap();
-    until("Podman listens", || folder.path().join("podman.sock").exists());
+    let socket = format!("unix://{}", file("podman.sock"));
+    until("Podman answers", || docker(&socket, &["version"]).status.success());
     shop.scene.set("DOCKER_HOST", format!("unix://{}", file("podman.sock")));
     let dockerfile = shell(&shop);
     shop.scene.write("api/Dockerfile", format!("{dockerfile}RUN echo built > /by\nCOPY app.py /\n"));

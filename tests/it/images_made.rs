@@ -8,12 +8,13 @@ use crate::images_registry::{SCAN, is, scanned};
 use crate::shop::Shop;
 use crate::support::own_engine::docker;
 use crate::support::proxy::Fault;
+use crate::support::scene::end;
 
 const MACHINE: &str = "unix:///var/run/docker.sock";
 
 /// Two stages side by side, each of which says something and takes its time. No other build has them, so that none is found in the cache of
 /// the engine, and none is shared with a build that another test makes at this moment: what had been said by then would not be said again.
-fn two_stages(seconds: u32) -> String {
+fn two_stages(seconds: &str) -> String {
     let run = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     let stage = |name: &str| {
         format!("FROM local/python:3.11-bookworm AS {name}\nRUN echo working-{name} {run} && sleep {seconds} && touch /{name}\n")
@@ -24,7 +25,7 @@ fn two_stages(seconds: u32) -> String {
 #[tokio::test]
 async fn a_log_has_one_line_for_each_step_and_the_events_have_what_it_printed() {
     let (_images, shop) = shop("images-lines", true).await;
-    shop.scene.write("api/Dockerfile", two_stages(4));
+    shop.scene.write("api/Dockerfile", two_stages("4"));
     let built = shop.run(&["stage", "images", "--progress", "line", "--format", "json"]).expect(0);
     let steps = ["[one 2/2] RUN echo working-one", "[two 2/2] RUN echo working-two", "COPY --from=one /one /: ", "COPY app.py /: "];
     for step in steps {
@@ -49,8 +50,9 @@ async fn a_log_has_one_line_for_each_step_and_the_events_have_what_it_printed() 
 #[tokio::test]
 async fn a_terminal_shows_each_step_that_runs_and_what_it_says() {
     let (_images, mut shop) = shop("images-steps", true).await;
-    // They would go on for as long as it takes until both have been seen.
-    shop.scene.write("api/Dockerfile", two_stages(900));
+    // They go on until both have been seen.
+    let marker = format!("902.{}", std::process::id());
+    shop.scene.write("api/Dockerfile", two_stages(&marker));
     shop.scene.set("TERM", "xterm-256color");
     let run = format!("stty cols 120; exec {} stage images", env!("CARGO_BIN_EXE_windlass"));
     let running = shop.scene.spawn("script", &["--quiet", "--return", "--command", &run, "/dev/null"]);
@@ -62,6 +64,8 @@ async fn a_terminal_shows_each_step_that_runs_and_what_it_says() {
     // Both at once, each in a line of its own, and what one has printed beside it.
     let both = regex::Regex::new(r"\[one 2/2\][^\n]*\d+s +\S \[two 2/2\]|\[two 2/2\][^\n]*\d+s +\S \[one 2/2\]").unwrap();
     running.until_said("both", |shown| both.is_match(shown) && shown.contains("… working-"));
+    end(&marker);
+    running.wait().expect(22);
 }
 
 /// `NAME VERSION` of each component of a bill whose address begins with `kind`.

@@ -96,7 +96,7 @@ async fn while_services_are_rolled() {
 #[tokio::test]
 async fn while_an_image_is_built() {
     let shop = Shop::whole("stop-image").await;
-    let marker = format!("900.{}", std::process::id());
+    let marker = format!("901.{}", std::process::id());
     shop.scene.write("api/Dockerfile", format!("FROM local/python:3.11-bookworm\nCOPY app.py /\nRUN sleep {marker}\n"));
     shop.scene.commit(3);
     let running = shop.scene.start(&["release"]);

@@ -1,6 +1,8 @@
 //! The real binary against a local cloud: what it does, what it says, and with which exit code it ends.
 
 #[cfg(test)]
+mod answers;
+#[cfg(test)]
 mod bad_input;
 #[cfg(test)]
 mod batch_kills;

@@ -66,11 +66,13 @@ async fn what_was_refused_before_it_ran_is_tried_again() {
     shop.proxy.fail_next(invokes, 1, Fault::json(429, "TooManyRequestsException", "Rate Exceeded."));
     // "409: The resource already exists, or another operation is in progress."
     shop.proxy.fail_next(invokes, 1, Fault::json(409, "ResourceConflictException", "The function is being updated."));
+    // "502: The function is inactive and its VPC connection is no longer available. Wait for the VPC connection to reestablish and try again."
+    shop.proxy.fail_next(invokes, 1, Fault::json(502, "ResourceNotReadyException", "The function is inactive."));
     // "409: Lambda is initializing your function. You can invoke the function when the function state becomes Active."
     shop.proxy.fail_next(invokes, 1, Fault::json(409, "SnapStartNotReadyException", "Lambda is initializing your function."));
     shop.proxy.fail_next(invokes, 1, answers(&json!({ "applied": ["items.0001_initial"] })));
     let outcome = shop.run(&["release", "api"]).expect(0);
-    assert_eq!((times(&shop, "lambda:Invoke"), shop.proxy.faults_left()), (5, 0));
+    assert_eq!((times(&shop, "lambda:Invoke"), shop.proxy.faults_left()), (6, 0));
     assert!(outcome.stderr.contains("Lambda had no room for the migration"), "{}", outcome.stderr);
 }
 

@@ -13,27 +13,27 @@ use crate::support::proxy::Fault;
 use crate::support::request::Recorded;
 use crate::support::scene::until;
 
-const ARN: &str = "arn:aws:ecs:us-east-1:000000000000:task/shop/0123456789abcdef";
+pub(crate) const ARN: &str = "arn:aws:ecs:us-east-1:000000000000:task/shop/0123456789abcdef";
 
-fn is(operation: &'static str) -> impl Fn(&Recorded) -> bool + Send + 'static {
+pub(crate) fn is(operation: &'static str) -> impl Fn(&Recorded) -> bool + Send + 'static {
     move |request| request.operation == operation
 }
 
 /// A service whose database is migrated by a task.
-async fn tasked(name: &str) -> Shop {
+pub(crate) async fn tasked(name: &str) -> Shop {
     let shop = pushed(name).await;
     shop.configure(&format!("driver: lambda-image, from: api, function: {name}"), "driver: task, from: api");
     shop
 }
 
 /// What `RunTask` answers: <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_RunTask.html>.
-fn started() -> Fault {
+pub(crate) fn started() -> Fault {
     answers(&json!({ "tasks": [{ "taskArn": ARN, "lastStatus": "PROVISIONING" }], "failures": [] }))
 }
 
 /// What `DescribeTasks` answers of a task that has stopped; one that was never started has containers without an exit code:
 /// <https://docs.aws.amazon.com/AmazonECS/latest/developerguide/stopped-task-error-codes.html>.
-fn stopped(code: Option<i32>, stop_code: &str, reason: &str, container: Option<&str>) -> Value {
+pub(crate) fn stopped(code: Option<i32>, stop_code: &str, reason: &str, container: Option<&str>) -> Value {
     let mut web = json!({ "name": "web", "lastStatus": "STOPPED" });
     if let Some(code) = code {
         web["exitCode"] = json!(code);
@@ -114,7 +114,7 @@ fn killed_at_its_task(shop: &Shop) -> Value {
 }
 
 /// What `ListTasks` answers.
-fn listed(arns: &[&str]) -> Fault {
+pub(crate) fn listed(arns: &[&str]) -> Fault {
     answers(&json!({ "taskArns": arns }))
 }
 

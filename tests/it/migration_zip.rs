@@ -18,16 +18,16 @@ fn times(shop: &Shop, operation: &str) -> usize {
     shop.proxy.requests().iter().filter(|request| request.operation == operation).count()
 }
 
-fn migrates(request: &Recorded) -> bool {
+pub(crate) fn migrates(request: &Recorded) -> bool {
     request.operation == "lambda:Invoke" && request.body.contains("\"migrate\"")
 }
 
-fn migrated(shop: &Shop) -> usize {
+pub(crate) fn migrated(shop: &Shop) -> usize {
     shop.proxy.requests().iter().filter(|request| migrates(request)).count()
 }
 
 /// A zip of folders, as somebody's pipeline makes it.
-fn zip(folders: &[&Path]) -> Vec<u8> {
+pub(crate) fn zip(folders: &[&Path]) -> Vec<u8> {
     let mut zip = ZipWriter::new(Cursor::new(Vec::new()));
     for folder in folders {
         for entry in walkdir::WalkDir::new(folder).sort_by_file_name() {
@@ -45,7 +45,7 @@ fn zip(folders: &[&Path]) -> Vec<u8> {
 }
 
 /// A service, and a migration by a zip.
-async fn shop(name: &str, framework: &str, more: &str) -> Shop {
+pub(crate) async fn shop(name: &str, framework: &str, more: &str) -> Shop {
     let shop = Shop::site(name).await;
     let registry = ministack::shared().registry();
     shop.add_service(registry);
@@ -61,7 +61,7 @@ async fn shop(name: &str, framework: &str, more: &str) -> Shop {
 }
 
 /// Another image of the service, without an engine.
-async fn next_image(shop: &Shop, number: u32) {
+pub(crate) async fn next_image(shop: &Shop, number: u32) {
     shop.scene.write("api/app.py", format!("{number}\n"));
     shop.push_image().await;
 }

@@ -115,3 +115,53 @@ async fn a_service_is_asked_in_json() {
     proxy.fail_next(|_| true, 1, Fault::json(400, "AccessDeniedException", "not authorized"));
     assert!(aws.scaling("shop", "api").await.unwrap_err().is_denied());
 }
+
+/// "nextToken": <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html>. A page may be empty although there are more.
+#[tokio::test]
+async fn lists_of_ecs_are_read_to_their_last_page() {
+    let (proxy, aws) = behind().await;
+    let json = |body: &serde_json::Value| Fault::Answer { status: 200, headers: vec![], body: body.to_string() };
+    proxy.fail_next(|_| true, 1, json(&serde_json::json!({"taskArns": [], "nextToken": "2"})));
+    proxy.fail_next(|_| true, 1, json(&serde_json::json!({"taskArns": ["arn:task"]})));
+    assert_eq!(aws.tasks_started_by("shop", "windlass/main/1").await.unwrap(), ["arn:task"]);
+    assert!(proxy.requests()[1].body.contains(r#""nextToken":"2""#), "{}", proxy.requests()[1].body);
+    proxy.clear();
+    // At most 100 of them are described at once: API_DescribeContainerInstances.
+    let arns = |from: u32, to: u32| (from..to).map(|number| format!("arn:host/{number}")).collect::<Vec<_>>();
+    let host = |id: &str| serde_json::json!({"containerInstances": [{"ec2InstanceId": id, "status": "ACTIVE"}]});
+    proxy.fail_next(|_| true, 1, json(&serde_json::json!({"containerInstanceArns": arns(0, 100), "nextToken": "n"})));
+    proxy.fail_next(|_| true, 1, json(&serde_json::json!({"containerInstanceArns": arns(100, 130)})));
+    proxy.fail_next(|_| true, 1, json(&host("i-1")));
+    proxy.fail_next(|_| true, 1, json(&host("i-2")));
+    let rooms: Vec<String> = aws.room("shop").await.unwrap().into_iter().map(|room| room.instance).collect();
+    assert_eq!((rooms, proxy.faults_left()), (vec!["i-1".to_owned(), "i-2".to_owned()], 0));
+}
+
+/// "NextMarker": <https://docs.aws.amazon.com/elasticloadbalancing/latest/APIReference/API_DescribeRules.html>
+#[tokio::test]
+async fn a_rule_on_a_later_page_is_found() {
+    let (proxy, aws) = behind().await;
+    let page =
+        |action: &str, body: &str| answer(200, &format!("<{action}Response><{action}Result>{body}</{action}Result></{action}Response>"));
+    let group = "arn:aws:elasticloadbalancing:us-east-1:000000000000:targetgroup/api/1";
+    let groups = "<TargetGroups><member><LoadBalancerArns><member>lb</member></LoadBalancerArns></member></TargetGroups>";
+    let balancers = "<LoadBalancers><member><LoadBalancerArn>lb</LoadBalancerArn><DNSName>api.example</DNSName></member></LoadBalancers>";
+    let listeners = |number: u32, more: &str| {
+        format!(
+            "<Listeners><member><ListenerArn>l{number}</ListenerArn><Port>{number}</Port><Protocol>HTTP</Protocol></member></Listeners>{more}"
+        )
+    };
+    let more = "<NextMarker>m</NextMarker>";
+    let rule = format!(
+        "<Rules><member><Actions><member><Type>forward</Type><TargetGroupArn>{group}</TargetGroupArn></member></Actions></member></Rules>"
+    );
+    proxy.fail_next(|_| true, 1, page("DescribeTargetGroups", groups));
+    proxy.fail_next(|_| true, 1, page("DescribeLoadBalancers", balancers));
+    proxy.fail_next(|_| true, 1, page("DescribeListeners", &listeners(80, more)));
+    proxy.fail_next(|_| true, 1, page("DescribeListeners", &listeners(8080, "")));
+    proxy.fail_next(|_| true, 1, page("DescribeRules", "<Rules></Rules>"));
+    proxy.fail_next(|_| true, 1, page("DescribeRules", &format!("<Rules></Rules>{more}")));
+    proxy.fail_next(|_| true, 1, page("DescribeRules", &rule));
+    let found = aws.listener(group).await.unwrap().unwrap();
+    assert_eq!((found.port, found.host.as_str(), proxy.faults_left()), (8080, "api.example", 0));
+}

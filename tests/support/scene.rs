@@ -30,9 +30,23 @@ pub(crate) fn until(what: &str, is: impl Fn() -> bool) {
 
 /// Is any process running with `marker` among its arguments?
 pub(crate) fn runs(marker: &str) -> bool {
+    marked(marker).next().is_some()
+}
+
+/// Kills every process with `marker` among its arguments.
+pub(crate) fn end(marker: &str) {
+    for pid in marked(marker) {
+        kill_process(pid, Signal::KILL).ok();
+    }
+}
+
+fn marked(marker: &str) -> impl Iterator<Item = Pid> {
+    let has = move |arguments: &Vec<u8>| arguments.split(|byte| *byte == 0).any(|argument| argument == marker.as_bytes());
     let processes = std::fs::read_dir("/proc").unwrap().filter_map(Result::ok);
-    let mut arguments = processes.filter_map(|entry| std::fs::read(entry.path().join("cmdline")).ok());
-    arguments.any(|arguments| arguments.split(|byte| *byte == 0).any(|argument| argument == marker.as_bytes()))
+    processes.filter_map(move |entry| {
+        std::fs::read(entry.path().join("cmdline")).ok().filter(has)?;
+        Pid::from_raw(entry.file_name().to_str()?.parse().ok()?)
+    })
 }
 
 /// A project on disk.

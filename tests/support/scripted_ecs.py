@@ -79,7 +79,8 @@ SCENARIOS = {
     "going": {"kind": "going", "after": 1.5},
     "inactive": {"status": "INACTIVE"},
     "code-deploy": {"controller": "CODE_DEPLOY"},
-    "external": {"controller": "EXTERNAL"},
+    # API_Service: it has task sets, and a task definition of its own only with the controller ECS.
+    "external": {"controller": "EXTERNAL", "leave_out": ["taskDefinition", "deployments"]},
     # deployment-type-ecs.html: the least is rounded up and the most down.
     "deadlock": {"percent": [100, 100]},
     "desired-zero": {"kind": "complete", "after": 0.5, "desired": 0},
@@ -155,6 +156,11 @@ SCENARIOS = {
     # stop-service-deployment.html: ROLLBACK_REQUESTED, then ROLLBACK_IN_PROGRESS: it takes its time.
     "blue-green-slowly-back": {"kind": "fail", "after": 1.5, "strategy": "BLUE_GREEN", "rollback": True, "back": 12, "green_last": True,
                                "stages": ["SCALE_UP"], "reason": "Service deployment rolled back because of a lifecycle hook failure."},
+    # API_Service: a service may be registered with several target groups, of which one may be for another protocol than HTTP.
+    "two-groups": {"kind": "complete", "after": 1, "balanced": True, "answers": 503, "groups": ["grpc"]},
+    # API_AdvancedConfiguration: after the shift it is the alternate group that serves.
+    "alternate": {"kind": "complete", "after": 1, "answers": 503, "strategy": "BLUE_GREEN", "stages": ["SCALE_UP"], "groups": ["blue"],
+                  "alternate": True},
     # service-event-messages-list.html
     "no-capacity": {"kind": "stuck", "event": "was unable to place a task. Reason: Capacity is unavailable at this time. Please try again "
                     "later or in a different availability zone."},
@@ -401,6 +407,10 @@ class Service:
             answer["deploymentController"] = {"type": self.script["controller"]}
         if self.script.get("balanced"):
             answer["loadBalancers"] = [{"targetGroupArn": group_arn(self.name), "containerName": "web", "containerPort": 8000}]
+        for other in self.script.get("groups", []):
+            alternate = {"advancedConfiguration": {"alternateTargetGroupArn": group_arn(self.name)}} if "alternate" in self.script else {}
+            balancer = {"targetGroupArn": group_arn(other), "containerName": "web", "containerPort": 9000, **alternate}
+            answer["loadBalancers"] = [balancer, *answer.get("loadBalancers", [])]
         for field in self.script.get("leave_out", []):
             answer.pop(field, None)
             for view in views:

@@ -64,11 +64,12 @@ pub(super) async fn prepare(one: &One<'_>, name: &str, handler: Option<Kind>) ->
         None => one.image.clone(),
     };
     let text = uri.to_string();
+    let failed_before = current.as_ref().is_some_and(has_failed);
     let mut ready = current.filter(|function| runs(function, &text));
     if ready.is_none() {
         let work = async {
             update(one, name, FunctionCode::Image(&text), &failed).await?;
-            let function = wait(one, name, |function| runs(function, &text), &failed).await?;
+            let function = wait(one, name, |function| runs(function, &text), failed_before, &failed).await?;
             Ok((function, Outcome::Done, format!("{name} runs {}", uri.digest.short())))
         };
         ready = Some(one.run.events.step(Step::of(Stage::Migrations, one.name, "update code"), work).await?);
@@ -103,7 +104,8 @@ pub(super) async fn prepare_zip(one: &One<'_>, name: &str, handler: Option<Kind>
         let same = function.code_sha256 == code || function.code_sha256.is_empty();
         same && matches!(function.last_update_status.as_str(), "Successful" | "")
     };
-    let mut ready = Some(current).filter(|function| !function.code_sha256.is_empty() && holds(function));
+    let failed_before = has_failed(&current);
+    let mut ready = Some(current).filter(|function| !function.code_sha256.is_empty() && holds(function) && !failed_before);
     if ready.is_none() {
         let work = async {
             let size = zip.len();
@@ -113,7 +115,7 @@ pub(super) async fn prepare_zip(one: &One<'_>, name: &str, handler: Option<Kind>
                 None => FunctionCode::Zip(&zip),
             };
             update(one, name, code, &failed).await?;
-            let function = wait(one, name, holds, &failed).await?;
+            let function = wait(one, name, holds, failed_before, &failed).await?;
             Ok((function, Outcome::Done, format!("{name} runs the zip {} ({} KB)", &digest.to_string()[..12], size / 1024)))
         };
         ready = Some(one.run.events.step(Step::of(Stage::Migrations, one.name, "update code"), work).await?);
@@ -165,23 +167,41 @@ async fn update(one: &One<'_>, name: &str, code: FunctionCode<'_>, failed: &impl
     loop {
         match one.run.aws.update_function_code(name, code.clone()).await {
             Err(error) if error.is_conflict() && start.elapsed() < UPDATE => sleep(Duration::from_secs(1)).await,
+            // What was pushed a moment ago Lambda may not see yet.
+            Err(error) if is_image_unseen(&error) && start.elapsed() < LATE => sleep(Duration::from_secs(1)).await,
             done => return done.map_err(|error| failed("updating", error)),
         }
     }
 }
 
-/// Waits until the function has the code and is ready.
+/// Does Lambda say of an image that it is not there?
+///
+/// `Source image … does not exist. Provide a valid source image.`:
+/// <https://docs.aws.amazon.com/lambda/latest/api/API_UpdateFunctionCode.html>, `InvalidParameterValueException`
+fn is_image_unseen(error: &AwsError) -> bool {
+    error.message().starts_with("Source image ") && error.message().contains(" does not exist")
+}
+
+/// Has its last update failed? While another one is under way its state is still that of the one before:
+/// <https://docs.aws.amazon.com/lambda/latest/dg/functions-states.html>
+fn has_failed(function: &Function) -> bool {
+    function.last_update_status == "Failed" || function.state == "Failed" && function.last_update_status != "InProgress"
+}
+
+/// Waits until the function has the code and is ready. Where an update before this one has failed, an answer that lags behind may tell of
+/// that one for a while.
 async fn wait(
     one: &One<'_>,
     name: &str,
     has: impl Fn(&Function) -> bool,
+    failed_before: bool,
     failed: &impl Fn(&str, AwsError) -> Failure,
 ) -> Result<Function, Failure> {
+    let borne = if failed_before { 12 } else { 1 };
     let (start, mut failures) = (Instant::now(), 0);
     loop {
         match one.run.aws.function(name).await.map_err(|error| failed("looking at", error))? {
-            // The first answer may be about the update before this one.
-            Some(now) if failures > 1 && (now.last_update_status == "Failed" || now.state == "Failed") => {
+            Some(now) if failures > borne && has_failed(&now) => {
                 let reason = now.last_update_reason.unwrap_or_else(|| "Lambda gives no reason".to_owned());
                 let failure =
                     Failure::new(Exit::Migration, format!("migration `{}`: the function `{name}` could not be updated", one.name));
@@ -195,8 +215,7 @@ async fn wait(
                 return Err(failure.hint("no migration was run and no service was rolled; run the same command again"));
             }
             now => {
-                let failed = now.is_some_and(|now| now.last_update_status == "Failed" || now.state == "Failed");
-                failures = if failed { failures + 1 } else { 0 };
+                failures = if now.as_ref().is_some_and(has_failed) { failures + 1 } else { 0 };
                 sleep(Duration::from_millis(500)).await;
             }
         }
@@ -218,7 +237,7 @@ async fn publish(one: &One<'_>, name: &str, function: &Function, failed: &impl F
 /// Is the function ready with this image?
 fn runs(function: &Function, uri: &str) -> bool {
     let same = function.resolved_image.as_deref() == Some(uri) || function.image.as_deref() == Some(uri);
-    same && matches!(function.last_update_status.as_str(), "Successful" | "")
+    same && matches!(function.last_update_status.as_str(), "Successful" | "") && function.state != "Failed"
 }
 
 impl Target {

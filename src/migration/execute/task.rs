@@ -7,7 +7,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::time::{Instant, sleep};
 
-use crate::aws::{AwsError, RunTask, Task, TaskDefinition};
+use crate::aws::{AwsError, RunTask, Task, TaskDefinition, once_known};
 use crate::event::Step;
 use crate::journal::MigrationAttempt;
 use crate::model::{Exit, Failure, Sha256};
@@ -27,8 +27,6 @@ const QUIET: Duration = Duration::from_secs(2);
 const LAG: Duration = Duration::from_secs(30);
 /// For so long ECS knows what has ended: an hour, says <https://docs.aws.amazon.com/AmazonECS/latest/APIReference/API_ListTasks.html>.
 const REMEMBERED: Duration = Duration::from_mins(50);
-/// For so long ECS may not know what it has just begun.
-const LATE: [Duration; 4] = [Duration::from_millis(300), Duration::from_secs(1), Duration::from_secs(2), Duration::from_secs(4)];
 /// So many of the last lines are repeated with a failure.
 const TAIL: usize = 5;
 
@@ -112,15 +110,10 @@ impl Target {
             one.run.events.note(format!("{}: its task runs already, and is followed: {arn}", one.name));
             return Ok(arn);
         }
-        let mut pauses = LATE.into_iter();
-        let error = loop {
-            // What was registered a moment ago may not be known everywhere yet.
-            let unknown = |error: &AwsError| error.is_not_found() && error.code().is_some_and(|code| code.starts_with("Client"));
-            match (aws.run_task_as(&self.cluster, &self.service, &run).await, pauses.next()) {
-                (Ok(task), _) => return Ok(task.arn),
-                (Err(error), Some(pause)) if unknown(&error) => sleep(pause).await,
-                (Err(error), _) => break error,
-            }
+        let start = async || aws.run_task_as(&self.cluster, &self.service, &run).await;
+        let error = match once_known(start, |started| started.as_ref().is_err_and(AwsError::is_revision_unknown)).await {
+            Ok(task) => return Ok(task.arn),
+            Err(error) => error,
         };
         if error.is_answer_lost() {
             return Err(Came::Lost(error.to_string()));
@@ -144,22 +137,16 @@ impl Target {
         let family = self.revision.rsplit('/').next().and_then(|name| name.split(':').next()).unwrap_or_default();
         // Clocks may differ by a minute.
         let since = attempt.started.unix_timestamp() - 60;
-        for pause in LATE {
+        let look = async || {
             if let Some(arn) = aws.tasks_started_by(&self.cluster, &self.started_by).await?.into_iter().next() {
                 return Ok(Some(arn));
             }
             let ended = aws.ended_tasks(&self.cluster, family, &self.started_by).await?;
             let newest = ended.into_iter().filter(|task| task.created_at.is_none_or(|at| at >= since)).max_by_key(|task| task.created_at);
-            if let Some(task) = newest {
-                return Ok(Some(task.arn));
-            }
-            // What is older than any lag needs no second look.
-            if age(attempt) > LAG * 2 {
-                break;
-            }
-            sleep(pause).await;
-        }
-        Ok(None)
+            Ok(newest.map(|task| task.arn))
+        };
+        // What is older than any lag needs no second look.
+        once_known(look, |found| matches!(found, Ok(None)) && age(attempt) <= LAG * 2).await
     }
 
     /// Follows a task to its end, shows its log, and judges it.
