@@ -7,6 +7,8 @@ use std::path::Path;
 
 use crate::model::{Exit, Failure, Sha256, UnitName};
 
+use super::reach;
+
 /// The scheme of the digest: another one makes every site build once more.
 const SCHEME: &str = "windlass site inputs 1";
 
@@ -81,8 +83,8 @@ pub fn deciding(environment: &BTreeMap<OsString, OsString>) -> BTreeMap<String, 
         .collect()
 }
 
-/// The digest over all files in the site's `directory` save what is built into `output`, the lockfiles between it and `root`, the
-/// command and the variables that reach its build. Nothing of it can be read back.
+/// The digest over all files in the site's `directory` save what is built into `output`, what its build may read outside of it, the
+/// lockfiles between it and `root`, the command and the variables that reach its build. Nothing of it can be read back.
 ///
 /// # Errors
 /// [`Exit::Build`] if a file cannot be read.
@@ -104,21 +106,40 @@ pub fn digest(
         text.add(value);
     }
     let built = directory.join(output);
+    let whole = reach::cleaned(&built).map_err(|error| failed(&built).because(error))?;
     let skip = |entry: &walkdir::DirEntry| {
-        let filled =
-            entry.depth() > 0 && entry.file_type().is_dir() && entry.file_name().to_str().is_some_and(|name| FILLED.contains(&name));
-        filled || (entry.depth() > 0 && entry.path() == built) || entry.file_name() == super::frozen::RECORD
+        let filled = entry.file_type().is_dir() && entry.file_name().to_str().is_some_and(|name| FILLED.contains(&name));
+        let filled = filled || entry.path() == built || entry.path() == whole;
+        entry.depth() > 0 && filled || entry.file_name() == super::frozen::RECORD
     };
-    for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().filter_entry(|entry| !skip(entry)) {
-        let entry = entry.map_err(|error| failed(directory).because(error))?;
+    let mut add = |entry: walkdir::DirEntry, from: &Path| {
         let path = entry.path();
+        let named = path.strip_prefix(from).unwrap_or(path).to_string_lossy();
         if entry.path_is_symlink() {
             let target = std::fs::read_link(path).map_err(|error| failed(path).because(error))?;
-            text.add(&path.strip_prefix(directory).unwrap_or(path).to_string_lossy());
+            text.add(&named);
             text.add(&target.to_string_lossy());
         } else if entry.file_type().is_file() {
-            text.add(&path.strip_prefix(directory).unwrap_or(path).to_string_lossy());
+            text.add(&named);
             text.add(&of(path).map_err(|error| failed(path).because(error))?);
+        }
+        Ok(())
+    };
+    for entry in walkdir::WalkDir::new(directory).sort_by_file_name().into_iter().filter_entry(|entry| !skip(entry)) {
+        add(entry.map_err(|error| failed(directory).because(error))?, directory)?;
+    }
+    let elsewhere = reach::built(root);
+    let skip = |entry: &walkdir::DirEntry| {
+        skip(entry) || entry.file_type().is_dir() && entry.depth() > 0 && elsewhere.contains(&*entry.file_name().to_string_lossy())
+    };
+    let top = reach::cleaned(root).map_err(|error| failed(root).because(error))?;
+    for path in reach::outside(&top, directory, command, &skip).map_err(|error| failed(directory).because(error))? {
+        for entry in walkdir::WalkDir::new(&path).sort_by_file_name().into_iter().filter_entry(|entry| !skip(entry)) {
+            let entry = entry.map_err(|error| failed(&path).because(error))?;
+            let at_the_top = entry.depth() == 1 && path == top && !entry.file_type().is_dir();
+            if !at_the_top || reach::configures(&entry.file_name().to_string_lossy()) {
+                add(entry, &top)?;
+            }
         }
     }
     for above in directory.ancestors().skip(1).take_while(|above| above.starts_with(root)) {
@@ -183,5 +204,77 @@ mod tests {
         assert_ne!(first, locked, "a workspace's lockfile counts");
         std::fs::write(web.join("src/main.js"), "2").unwrap();
         assert_ne!(locked, with("build", "/api"));
+    }
+
+    /// Files by their paths; then which of them the build of `apps/web` reaches.
+    fn reached(files: &[(&str, &str)], command: &str) -> Vec<String> {
+        let root = tempfile::tempdir().unwrap();
+        let write = |path: &str, text: &str| {
+            let path = root.path().join(path);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        for (path, text) in files {
+            write(path, text);
+        }
+        let digest =
+            || digest(&"web".parse().unwrap(), root.path(), &root.path().join("apps/web"), "dist", command, &BTreeMap::new()).unwrap();
+        let first = digest();
+        let reached = |(path, text): &&(&str, &str)| {
+            write(path, &format!("{text} "));
+            let other = digest() != first;
+            write(path, text);
+            other
+        };
+        files.iter().filter(reached).map(|(path, _)| (*path).to_owned()).collect()
+    }
+
+    #[test]
+    fn what_sources_name_outside_of_the_site_counts() {
+        let others = [("apps/api/main.py", "x"), ("plan.json", "{}"), ("apps/web/dist/a.js", "import '../../../plan.json'")];
+        let with = |mine: &[(&'static str, &'static str)], command: &str| {
+            let files: Vec<_> = mine.iter().chain(&others).copied().collect();
+            reached(&files, command)
+        };
+        let shared = ("shared/src/text.ts", "x");
+        let import = ("apps/web/src/main.ts", "import { a } from '../../../shared/src/text'\nconst b = [...a]; import c from './d'");
+        assert_eq!(with(&[shared, import], "vite build"), [shared.0, import.0], "an import without its ending");
+        assert_eq!(with(&[shared, ("apps/web/a.js", "import '../b'; f(...x); 1..toFixed()")], "b"), ["apps/web/a.js"]);
+        let package = [("shared/package.json", "{}"), shared, ("shared/more.ts", "x")];
+        let linked = ("apps/web/package.json", r#"{"dependencies": {"shared": "file:../../shared"}}"#);
+        assert_eq!(with(&[&package[..], &[linked]].concat(), "b").len(), 4, "a package counts as a whole");
+        assert_eq!(with(&[shared, ("apps/web/src/a.sh", "")], "cp -r ../../shared/src dist").len(), 2, "by the command");
+        let script = ("apps/web/scripts/build.sh", "cp \"$PWD/../../shared/src/text.ts\" dist");
+        assert_eq!(with(&[shared, script], "sh scripts/build.sh").len(), 2, "a script's paths count from where the build runs");
+        let all = with(&[shared, ("apps/web/a.js", "x")], "cd ../.. && make web");
+        assert_eq!(all, [shared.0, "apps/web/a.js", "apps/api/main.py"], "but for what may be written there by us");
+        let config = ("apps/web/vite.config.js", "resolve(__dirname, '..', 'shared')");
+        assert!(with(&[shared, config], "b").contains(&"apps/api/main.py".to_owned()));
+        let through = ("shared/src/text.ts", "export * from '../../deep/x.js'");
+        assert_eq!(with(&[through, import, ("deep/x.js", "1")], "b").len(), 3, "what these name in turn");
+    }
+
+    #[test]
+    fn packages_of_the_workspace_count() {
+        let files = [
+            ("package.json", r#"{"workspaces": ["apps/*", "packages/*"]}"#),
+            ("plan.json", "{}"),
+            ("tsconfig.base.json", "{}"),
+            ("apps/web/package.json", r#"{"name": "@q/web", "dependencies": {"@q/ui": "1.0.0", "react": "19"}}"#),
+            ("apps/api/package.json", r#"{"name": "@q/api", "dependencies": {"@q/ui": "1.0.0"}}"#),
+            ("apps/api/src/main.ts", "x"),
+            ("packages/ui/package.json", r#"{"name": "@q/ui", "peerDependencies": {"@q/base": "1"}}"#),
+            ("packages/ui/src/a.ts", "x"),
+            ("packages/ui/dist/a.js", "x"),
+            ("packages/base/package.json", r#"{"name": "@q/base"}"#),
+            ("packages/base/src/b.ts", "x"),
+            (".gitignore", "dist/\nnode_modules\n"),
+        ];
+        let expected = ["package.json", "tsconfig.base.json", "apps/web/package.json", "packages/ui/package.json", "packages/ui/src/a.ts"];
+        let expected = [&expected[..], &["packages/base/package.json", "packages/base/src/b.ts"]].concat();
+        assert_eq!(reached(&files, "vite build"), expected);
+        let mut nx = files.to_vec();
+        nx.push(("nx.json", "{}"));
+        assert!(reached(&nx, "nx build web").contains(&"apps/api/src/main.ts".to_owned()), "its graph is its own");
     }
 }

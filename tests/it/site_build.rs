@@ -62,6 +62,42 @@ async fn a_site_is_built_again_when_something_of_it_has_changed() {
 }
 
 #[tokio::test]
+async fn what_a_build_reads_beside_the_sites_directory_counts() {
+    let shop = shop("build-beside").await;
+    shop.scene.write("web/build.sh", "echo >> $HOME/built\nmkdir -p dist\ncat ../shared/page.html > dist/index.html\n");
+    shop.scene.write("shared/page.html", "<html>1\n").write("api/app.py", "1\n");
+    shop.release();
+    shop.scene.write("api/app.py", "2\n").write("plan.json", "{}\n");
+    shop.release();
+    assert_eq!((builds(&shop), shop.proxy.written().len()), (1, 0), "what it has nothing to do with is not read");
+    shop.scene.write("shared/page.html", "<html>2\n");
+    shop.release();
+    assert_eq!((builds(&shop), shop.body("index.html").await.unwrap().as_str()), (2, "<html>2\n"));
+
+    // The packages of a workspace count by their names.
+    shop.scene.write("package.json", "{\"workspaces\": [\"web\", \"packages/*\"]}\n");
+    shop.scene.write("packages/ui/package.json", "{\"name\": \"ui\"}\n").write("packages/ui/page.html", "<html>3\n");
+    shop.scene.write("web/package.json", "{\"name\": \"web\", \"dependencies\": {\"ui\": \"1.0.0\"}}\n");
+    let linked = "echo >> $HOME/built\nmkdir -p dist\nui=$(dirname $PWD)/packages/ui\ncat $ui/page.html > dist/index.html\n";
+    shop.scene.write("web/build.sh", linked);
+    shop.release();
+    shop.scene.write("packages/ui/page.html", "<html>4\n");
+    shop.release();
+    assert_eq!((builds(&shop), shop.body("index.html").await.unwrap().as_str()), (4, "<html>4\n"));
+}
+
+#[tokio::test]
+async fn a_build_that_fails_says_where_it_first_spoke_of_an_error() {
+    let shop = shop("build-why").await;
+    let advice = "for i in $(seq 40); do echo usage $i; done";
+    shop.scene.write("web/build.sh", format!("echo npm error code EUSAGE\necho npm error Missing: left-pad\n{advice}\nexit 1\n"));
+    let failed = shop.run(&["release"]).expect(20);
+    let error = shop.error(&failed);
+    assert!(error.contains("| npm error code EUSAGE\n   | npm error Missing: left-pad\n   | usage 1\n"), "{error}");
+    assert!(error.contains("| …\n   | usage 21\n") && error.contains("| usage 40\n"), "{error}");
+}
+
+#[tokio::test]
 async fn a_machine_without_the_build_can_still_change_headers() {
     let shop = shop("build-headers").await;
     shop.release();
