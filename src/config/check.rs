@@ -79,6 +79,11 @@ fn site(config: &Config, file: &Node, name: &UnitName, site: &Site) -> Result<()
             return Err(Problem::new(at(key), format!("`{key}` is empty")).hint("fill it in, or leave the key out"));
         }
     }
+    if let Some(url) = site.url.as_ref().filter(|url| !is_address(url)) {
+        let problem = Problem::new(at("url"), format!("`{url}` is no address of a page"));
+        let near = if url.contains("://") { "shop.example" } else { url.trim_start_matches('/') };
+        return Err(problem.hint(format!("write it with its scheme and host: `https://{near}`")));
+    }
     if let super::State::S3 { bucket, .. } = &config.state
         && *bucket == site.bucket
     {
@@ -91,32 +96,28 @@ fn site(config: &Config, file: &Node, name: &UnitName, site: &Site) -> Result<()
     Ok(())
 }
 
-/// Two sites that may write the same keys would undo each other's releases: a folder of one is the other.
+/// Two sites that write the same keys would undo each other's releases. One below a folder of the other is another matter: see [`inner`].
 fn same_keys_twice(config: &Config, file: &Node) -> Result<(), Problem> {
     let sites: Vec<(&UnitName, &super::Site)> = config.sites.iter().collect();
     for (at, (name, site)) in sites.iter().enumerate() {
-        let Some((first, other)) =
-            sites[..at].iter().find(|(_, other)| other.bucket == site.bucket && overlap(&other.prefix, &site.prefix))
-        else {
-            continue;
-        };
-        let message = if site.prefix == other.prefix {
-            format!("sites `{first}` and `{name}` have the same bucket and prefix")
-        } else {
-            let (outer, inner) = if site.prefix.len() < other.prefix.len() { (name, first) } else { (first, name) };
-            let prefix = &config.sites[inner].prefix;
-            format!("the prefix `{prefix}` of site `{inner}` lies within site `{outer}`, which is in the same bucket")
-        };
+        let same = |other: &super::Site| other.bucket == site.bucket && other.prefix == site.prefix;
+        let Some((first, _)) = sites[..at].iter().find(|(_, other)| same(other)) else { continue };
+        let message = format!("sites `{first}` and `{name}` have the same bucket and prefix");
         let problem = Problem::new(place(file, &["sites", name.as_str(), "bucket"]), message);
-        return Err(problem.hint("give each of them a `prefix` that is no part of the other's, or a bucket of its own"));
+        return Err(problem.hint("give each of them a `prefix` of its own, or a bucket"));
     }
     Ok(())
 }
 
-/// Is one prefix the other, or a folder above it? The whole bucket is above every folder.
-fn overlap(a: &str, b: &str) -> bool {
-    let above = |a: &str, b: &str| a.is_empty() || b.strip_prefix(a).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
-    above(a, b) || above(b, a)
+/// The prefixes of other sites that lie within that of `site`, in the same bucket. The whole bucket is above every folder.
+pub(super) fn inner(config: &Config, site: &Site) -> BTreeMap<String, UnitName> {
+    let within = |other: &Site| match other.prefix.strip_prefix(&site.prefix) {
+        Some(rest) if site.prefix.is_empty() => !rest.is_empty(),
+        Some(rest) => rest.starts_with('/'),
+        None => false,
+    };
+    let others = config.sites.iter().filter(|(_, other)| other.bucket == site.bucket && within(other));
+    others.map(|(name, other)| (other.prefix.clone(), name.clone())).collect()
 }
 
 fn service(config: &Config, file: &Node, name: &UnitName, service: &Service) -> Result<(), Problem> {
@@ -132,11 +133,17 @@ fn service(config: &Config, file: &Node, name: &UnitName, service: &Service) -> 
         return Err(Problem::new(at("after"), format!("service `{name}` waits for itself")).hint("break the circle in `after`"));
     }
     if let Some(health) = &service.health
-        && !(health.starts_with('/') || health.starts_with("http://") || health.starts_with("https://"))
+        && !(health.starts_with('/') || is_address(health))
     {
         return Err(Problem::new(at("health"), format!("`{health}` is neither a path nor a URL")).hint("write `/healthz` or `https://…`"));
     }
     Ok(())
+}
+
+/// Has it a scheme that is asked over HTTP, and a host?
+fn is_address(text: &str) -> bool {
+    let rest = text.strip_prefix("https://").or_else(|| text.strip_prefix("http://"));
+    rest.is_some_and(|rest| !rest.is_empty() && !rest.starts_with(['/', '?', '#', ':']) && !rest.contains(char::is_whitespace))
 }
 
 /// Build arguments stay readable in the image's history and in the plan: nothing secret may be among them, by its name or its value.

@@ -109,6 +109,10 @@ fn parse(text: &str, given: &Given) -> Result<Config, Vec<read::Problem>> {
             let secrets = given.variables.iter().filter(|(name, _)| sensitive(name)).map(|(_, value)| value.clone());
             check::arguments(&config, &file, &Mask::new(secrets), &mut problems);
         }
+        let inner: Vec<_> = config.sites.values().map(|site| check::inner(&config, site)).collect();
+        for (site, inner) in config.sites.values_mut().zip(inner) {
+            site.inner = inner;
+        }
         Some(Config { environment, ..config })
     });
     match read {

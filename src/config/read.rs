@@ -220,8 +220,9 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
 
     fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match self.text("`true` or `false`")? {
-            "true" => visitor.visit_bool(true),
-            "false" => visitor.visit_bool(false),
+            // As YAML 1.2 spells them: <https://yaml.org/spec/1.2.2/#10212-boolean>
+            "true" | "True" | "TRUE" => visitor.visit_bool(true),
+            "false" | "False" | "FALSE" => visitor.visit_bool(false),
             other => Err(Problem::new(self.0.place, format!("`{other}`: `true` or `false` was expected here"))),
         }
     }
@@ -250,6 +251,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
     fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match &self.0.value {
             Value::Sequence(items) => visitor.visit_seq(Items(items.iter())),
+            Value::Null => visitor.visit_seq(Items([].iter())),
             _ => Err(Problem::new(self.0.place, format!("a list was expected here, not {}", self.0.kind()))),
         }
     }

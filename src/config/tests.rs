@@ -71,6 +71,8 @@ fn values_of_the_wrong_form_are_refused_where_they_stand() {
         ("from: api", "from: apy", "there is no service `apy`; did you mean `api`?"),
         ("bucket: shop-web", "bucket: shop-state", "public through its distribution"),
         (", bucket: shop-web", "", "the key `bucket` is missing here"),
+        ("bucket: shop-web", "bucket: shop-web, url: shop.example", "`shop.example` is no address of a page"),
+        ("bucket: shop-web", "bucket: shop-web, url: \"https:///a\"", "is no address of a page"),
         ("build: npm run build", "build: a, prebuilt: true", "needs one of `build`"),
         ("driver: lambda-image", "driver: lambda-zip, image: a/b@sha256:1", "sha256"),
         ("app: shop\n", "app: shop\napp: shop\n", "`app` is here a second time"),
@@ -81,22 +83,26 @@ fn values_of_the_wrong_form_are_refused_where_they_stand() {
 }
 
 #[test]
-fn sites_that_may_write_the_same_keys_are_refused() {
+fn sites_that_write_the_same_keys_are_refused_and_one_within_another_is_known() {
     let with = |web: &str, docs: &str| {
         let sites = format!(
             "  web: {{prebuilt: true, bucket: shop-web, prefix: \"{web}\"}}\n  docs: {{prebuilt: true, bucket: shop-web, prefix: \"{docs}\"}}\n"
         );
         parsed(&SHOP.replace("  web: {path: web, build: npm run build, bucket: shop-web}\n", &sites), &Given::default())
     };
-    for (web, docs, message) in [
-        ("", "", "have the same bucket and prefix"),
-        ("", "docs", "the prefix `docs` of site `docs` lies within site `web`"),
-        ("docs/api", "docs", "the prefix `docs/api` of site `web` lies within site `docs`"),
-    ] {
-        let said = with(web, docs).unwrap_err();
-        assert!(said.contains(message), "{web} {docs}: {said}");
+    for prefix in ["", "docs"] {
+        let said = with(prefix, prefix).unwrap_err();
+        assert!(said.contains("sites `docs` and `web` have the same bucket and prefix"), "{prefix}: {said}");
     }
-    assert!(with("doc", "docs").is_ok() && with("a/b", "a/c").is_ok());
+    let within = |web: &str, docs: &str| {
+        let config = with(web, docs).unwrap();
+        let inner = |name: &str| config.sites[&name.parse().unwrap()].inner.keys().cloned().collect::<Vec<_>>().join(" ");
+        [inner("web"), inner("docs")]
+    };
+    assert_eq!(within("", "docs"), ["docs", ""]);
+    assert_eq!(within("docs/api", "docs"), ["", "docs/api"]);
+    assert_eq!(within("doc", "docs"), ["", ""]);
+    assert_eq!(within("a/b", "a/c"), ["", ""]);
 }
 
 #[test]
@@ -107,6 +113,14 @@ fn variables_come_from_the_environment_and_an_unset_one_is_refused() {
     let site = &config.sites[&"web".parse().unwrap()];
     assert_eq!((site.bucket.as_str(), site.env["LITERAL"].as_str()), ("other-web", "${SITE}"));
     assert!(refused(&text).contains("the variable `SITE` is not set"));
+}
+
+#[test]
+fn a_key_without_a_value_is_as_good_as_none_where_lists_and_mappings_stand() {
+    let text = SHOP.replace("bucket: shop-web", "bucket: shop-web, headers: , env: , keep: ");
+    let config = parsed(&text, &Given::default()).unwrap();
+    let site = &config.sites[&"web".parse().unwrap()];
+    assert!(site.headers.is_empty() && site.env.is_empty() && site.keep == Keep::default());
 }
 
 #[test]

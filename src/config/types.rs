@@ -80,6 +80,9 @@ pub struct Site {
     /// A build that was made elsewhere (`--prebuilt`) and takes the place of all of the above: from the file's directory, or absolute.
     #[serde(skip)]
     pub given: Option<String>,
+    /// The prefixes of other sites in the same bucket that lie within this one's, with their names: what begins with them is theirs.
+    #[serde(skip)]
+    pub inner: BTreeMap<String, UnitName>,
     /// Variables of the build; it sees no `AWS_*` variable but those that are listed here.
     #[serde(default)]
     pub env: BTreeMap<String, String>,

@@ -146,10 +146,12 @@ pub async fn back(
     aws: &Aws,
     site: &Site,
     name: &UnitName,
-    target: Manifest,
+    mut target: Manifest,
     live: Manifest,
     look: Look,
 ) -> Result<super::back::Found, Failure> {
+    // Where another site lies now, nothing is brought back.
+    target.files.retain(|key, _| super::plan::owner(site, key).is_none());
     let prefix = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
     let listing = aws.list_objects(site.bucket.as_str(), &prefix).await;
     let listing = listing.map_err(|error| failed(error, format!("site `{name}`: listing its bucket failed")))?;

@@ -189,6 +189,17 @@ pub fn key(site: &Site, path: &str) -> Result<ObjectKey, Failure> {
     })
 }
 
+/// The site within this one's prefix that a key belongs to, if there is one.
+#[must_use]
+pub fn owner<'a>(site: &'a Site, key: &ObjectKey) -> Option<&'a UnitName> {
+    let below = |prefix: &str| key.as_str().strip_prefix(prefix).is_some_and(|rest| rest.starts_with('/'));
+    site.inner.iter().find(|(prefix, _)| below(prefix)).map(|(_, owner)| owner)
+}
+
+fn prefix_of<'a>(site: &'a Site, owner: &UnitName) -> &'a str {
+    site.inner.iter().find(|(_, name)| *name == owner).map_or("", |(prefix, _)| prefix)
+}
+
 /// The path of an output file, whose key is often the same text.
 fn path_of(site: &Site, key: &ObjectKey, path: &str) -> Arc<str> {
     if site.prefix.is_empty() { key.text() } else { path.into() }
@@ -238,6 +249,17 @@ pub fn draw(name: &UnitName, site: &Site, output: &Output, observed: &Observed, 
     let mut upload = Vec::with_capacity(output.files.len());
     for file in &output.files {
         let key = key(site, &file.path).map_err(|failure| failure.hint(format!("shorten the path of `{}` (site `{name}`)", file.path)))?;
+        if let Some(owner) = owner(site, &key) {
+            let failure =
+                Failure::new(Exit::Build, format!("site `{name}`: its build holds `{}`, which is a key of site `{owner}`", file.path));
+            let failure = failure.because(format!(
+                "both lie in the bucket `{}`, and `{owner}` has what begins with `{}/`",
+                site.bucket,
+                prefix_of(site, owner)
+            ));
+            return Err(failure
+                .hint(format!("nothing was uploaded; keep it out of the build of `{name}`, or give one of the two a bucket of its own")));
+        }
         let class = class(&file.path, output.fingerprinted.as_ref());
         let mut headers = headers(&file.path, class, &rules);
         let (mut bytes, mut sha256) = (file.size, file.sha256);
@@ -336,7 +358,8 @@ pub(super) fn retain(plan: &mut SitePlan, site: &Site, observed: &Observed) {
     for (key, file) in before.files.iter().filter(|(key, _)| !named(key)) {
         left.insert(key.clone(), Retained { etag: file.etag.clone(), last: before.number, day: observed.today });
     }
-    left.retain(|key, _| !named(key));
+    // What an earlier release wrote where another site lies now is that one's.
+    left.retain(|key, _| !named(key) && owner(site, key).is_none());
     let there = left.len() + plan.manifest.files.len();
     let bounds = Bounds { releases: site.keep.releases, days: site.keep.days };
     let (kept, gone) = retention::split(left, plan.manifest.number, observed.today, bounds);

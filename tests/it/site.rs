@@ -210,6 +210,37 @@ async fn two_sites_share_a_bucket_and_an_invalidation() {
 ///
 /// <https://docs.aws.amazon.com/cloudfront/latest/APIReference/API_DistributionConfig.html>
 #[tokio::test]
+async fn a_site_lies_below_a_path_of_another_and_neither_touches_the_others_files() {
+    let shop = Shop::site("site-within").await;
+    // The page below the path was a part of the outer site once.
+    shop.build(1);
+    shop.scene.write("dist/admin/index.html", "<html>old").write("dist/admin/app.js", "old\n");
+    shop.release();
+    let admin = format!("sites:\n  admin: {{path: admin, prebuilt: true, prefix: admin, bucket: {}-web}}\n", shop.name);
+    shop.configure("sites:\n", &admin);
+    shop.scene.write("admin/dist/index.html", "<html>old");
+    let refused = shop.run(&["release"]).expect(20);
+    assert_snapshot!(shop.error(&refused), @r"
+    error: site `web`: its build holds `admin/app.js`, which is a key of site `admin`
+       both lie in the bucket `site-within-web`, and `admin` has what begins with `admin/`
+    hint: nothing was uploaded; keep it out of the build of `web`, or give one of the two a bucket of its own
+    ");
+    std::fs::remove_dir_all(shop.scene.project().join("dist/admin")).unwrap();
+    shop.configure("    bucket: ", "    keep: {releases: 1, days: 0}\n    bucket: ");
+    shop.release();
+    shop.build(2);
+    shop.run(&["release", "web", "--allow-prune"]).expect(0);
+    assert_eq!(shop.body("admin/index.html").await.unwrap(), "<html>old", "the same bytes, and now the other's");
+    // Nor does a way back bring back what was the outer one's.
+    shop.scene.write("admin/dist/index.html", "<html>new");
+    shop.run(&["release", "admin"]).expect(0);
+    let history: serde_json::Value = serde_json::from_str(&shop.run(&["history", "--format", "json"]).expect(0).stdout).unwrap();
+    let first = history.as_array().unwrap().last().unwrap()["release"].as_str().unwrap().to_owned();
+    shop.run(&["rollback", &first, "web"]);
+    assert_eq!(shop.body("admin/index.html").await.unwrap(), "<html>new");
+}
+
+#[tokio::test]
 async fn a_cache_tag_stands_for_many_pages() {
     let shop = Shop::site("site-tags").await;
     let pages = |edition: u32| {
