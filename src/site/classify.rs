@@ -125,6 +125,7 @@ fn has_fingerprint(path: &str) -> bool {
         stem = shorter;
     }
     let hex = |part: &str| part.len() >= 8 && part.bytes().all(|b| b.is_ascii_hexdigit()) && part.bytes().any(|b| b.is_ascii_digit());
+    let hex = |part: &str| hex(part) && !is_date(part);
     let tail = |separator| stem.rsplit(separator).next().filter(|tail| tail.len() < stem.len());
     if tail('.').is_some_and(hex) || tail('-').is_some_and(hex) {
         return true;
@@ -133,8 +134,19 @@ fn has_fingerprint(path: &str) -> bool {
     let Some(cut) = stem.len().checked_sub(9).filter(|&at| stem.is_char_boundary(at)) else { return false };
     let (separator, hash) = stem[cut..].split_at(1);
     let base64url = hash.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
-    let no_word = hash.bytes().any(|b| b.is_ascii_digit() || b == b'_') || hash.bytes().skip(1).any(|b| b.is_ascii_uppercase());
+    let no_word =
+        !is_date(hash) && hash.bytes().any(|b| b.is_ascii_digit() || b == b'_') || hash.bytes().skip(1).any(|b| b.is_ascii_uppercase());
     separator == "-" && base64url && no_word
+}
+
+/// Is it a day, such as people name files by: `20240131`?
+fn is_date(part: &str) -> bool {
+    let number = |from: usize, to: usize| part.get(from..to).and_then(|digits| digits.parse::<u32>().ok()).unwrap_or(0);
+    part.len() == 8
+        && part.bytes().all(|b| b.is_ascii_digit())
+        && (1970..2100).contains(&number(0, 4))
+        && (1..=12).contains(&number(4, 6))
+        && (1..=31).contains(&number(6, 8))
 }
 
 fn extension(path: &str) -> String {
@@ -207,9 +219,15 @@ mod tests {
         ] {
             assert_eq!(class(path, None), Class::Fingerprinted, "{path}");
         }
-        for path in
-            ["favicon.svg", "assets/app.js", "assets/hello-password.js", "robots.txt", "main-3xaATb-9.js", "assets/my-landscape.png"]
-        {
+        for path in [
+            "favicon.svg",
+            "assets/app.js",
+            "assets/hello-password.js",
+            "robots.txt",
+            "main-3xaATb-9.js",
+            "assets/my-landscape.png",
+            "static/report-20240131.pdf",
+        ] {
             assert_eq!(class(path, None), Class::Plain, "{path}");
         }
         assert_eq!(class("about/index.html", None), Class::Entry);

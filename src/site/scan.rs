@@ -45,6 +45,22 @@ impl Output {
     }
 }
 
+impl Output {
+    /// Takes out of the fingerprinted files those that the build tool has merely copied from `public`, whose names are people's own:
+    /// `assets/report-20240101.pdf`. Vite, Create React App and Next copy that directory as it is. Where the build left a manifest, that
+    /// says it better.
+    #[must_use]
+    pub fn without_copied(mut self, public: &Path) -> Self {
+        let copied = |path: &str| public.join(path).is_file();
+        let by_rule = |file: &&OutputFile| super::classify::class(&file.path, None) == super::classify::Class::Fingerprinted;
+        if self.fingerprinted.is_none() && self.files.iter().filter(by_rule).any(|file| copied(&file.path)) {
+            let own = self.files.iter().filter(by_rule).filter(|file| !copied(&file.path));
+            self.fingerprinted = Some(own.map(|file| file.path.clone()).collect());
+        }
+        self
+    }
+}
+
 /// One file of a build's output.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 pub struct OutputFile {
@@ -264,6 +280,21 @@ mod tests {
             std::fs::write(path, file).unwrap();
         }
         root
+    }
+
+    #[test]
+    fn what_was_copied_from_public_has_no_hash_in_its_name() {
+        let root = tempfile::tempdir().unwrap();
+        for path in ["public/assets/hero-mobile02.png", "dist/assets/hero-mobile02.png", "dist/assets/main-3xaATb-9.js", "dist/index.html"]
+        {
+            std::fs::create_dir_all(root.path().join(path).parent().unwrap()).unwrap();
+            std::fs::write(root.path().join(path), path).unwrap();
+        }
+        let wanted = Wanted { source_maps: false, index: true };
+        let output = || scan(&"web".parse().unwrap(), root.path(), "dist", wanted, |_, _| {}).unwrap();
+        let known = output().without_copied(&root.path().join("public")).fingerprinted.unwrap();
+        assert_eq!(known.into_iter().collect::<Vec<_>>(), ["assets/main-3xaATb-9.js"]);
+        assert_eq!(output().without_copied(&root.path().join("static")).fingerprinted, None, "the rule stays where it does no harm");
     }
 
     #[test]
