@@ -1,6 +1,5 @@
 //! The commands of one phase.
 
-use std::collections::VecDeque;
 use std::time::Instant;
 
 use super::log::Said;
@@ -8,9 +7,7 @@ use super::result::{FailedCommand, PhaseResult, Status};
 use super::run::{Build, ended};
 use super::shell::Failure;
 use super::spec::{Command, Phase};
-
-/// So many of the last lines of a command are kept for its failure.
-const TAIL: usize = 20;
+use crate::process::Tail;
 
 /// How a phase went.
 pub(super) struct Ran {
@@ -50,13 +47,10 @@ async fn one(build: &mut Build<'_>, phase: &Phase, command: &Command) -> (PhaseR
     let started = Instant::now();
     let user = phase.run_as.clone().or_else(|| build.buildspec.run_as.clone());
     let terms = build.terms(user.as_deref());
-    let mut tail: VecDeque<String> = VecDeque::new();
+    let mut tail = Tail::default();
     let keep = |line: &str| {
         log.output(line);
-        if tail.len() == TAIL {
-            tail.pop_front();
-        }
-        tail.push_back(log.masked(line));
+        tail.push(log.masked(line));
     };
     let outcome = build.shell.command(&command.text, &terms, build.order.stopped(), keep).await;
     let seconds = started.elapsed().as_secs_f64();
@@ -71,10 +65,10 @@ async fn one(build: &mut Build<'_>, phase: &Phase, command: &Command) -> (PhaseR
         Failure::Unusable(why) => why.clone(),
     };
     log.say(Said::Ended { command: shown.clone(), reason: Some(reason.clone()), seconds });
+    let tail = tail.lines();
     let output = tail.iter().fold(String::new(), |text, line| text + line + "\n");
     if build.result.failed_command.is_none() {
         let place = format!("{}:{}", build.file, command.place);
-        let tail = tail.into_iter().collect();
         build.result.failed_command = Some(FailedCommand { phase: phase.name.api_name(), command: shown, place, reason, tail });
     }
     (ended(failure, &command.text), output)

@@ -8,9 +8,11 @@ mod environment;
 mod lines;
 mod run;
 mod session;
+mod tail;
 mod user;
 
 pub use environment::without_cloud_credentials;
 pub use run::{Command, Ended, ProcessError, Source, Status, run};
 pub use session::{Invocation, Session};
+pub use tail::Tail;
 pub use user::{User, find_program};

@@ -1,6 +1,6 @@
 //! Builds the sites: by their own commands, which see no cloud credential.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::time::{Duration, Instant};
 
@@ -15,9 +15,6 @@ use crate::site::plan::Manifest;
 use crate::site::scan::{self, Output, Wanted};
 
 use super::{Request, buildspec, from_image};
-
-/// So many of the last lines of a failed build are repeated with its failure.
-const TAIL: usize = 20;
 
 /// A site's files, with what is known of how they came to be.
 pub(super) struct Built {
@@ -148,6 +145,8 @@ const SOON: Duration = Duration::from_secs(1);
 async fn scan(request: &Request, name: &UnitName, site: &Site, events: &Events) -> Result<Output, Failure> {
     let (owner, root, output) = (name.clone(), request.project.root.clone(), site::plan::output(site));
     let wanted = Wanted { source_maps: site.source_maps == SourceMaps::Upload, index: site.from_image.is_none() };
+    let public = request.project.root.join(&site.path).join("public");
+    let public = Some(public).filter(|public| site.given.is_none() && *public != request.project.root.join(&output));
     let step = Step::before(name, "read");
     let (listener, reading) = (events.clone(), step.clone());
     let start = Instant::now();
@@ -156,7 +155,13 @@ async fn scan(request: &Request, name: &UnitName, site: &Site, events: &Events) 
             listener.progress(&reading, done, total, "files");
         }
     };
-    let mut scanning = tokio::task::spawn_blocking(move || scan::scan(&owner, &root, &output, wanted, on_file));
+    let mut scanning = tokio::task::spawn_blocking(move || {
+        let output = scan::scan(&owner, &root, &output, wanted, on_file)?;
+        Ok(match public {
+            Some(public) => output.without_copied(&public),
+            None => output,
+        })
+    });
     let read = |scanned: Result<Result<Output, Failure>, tokio::task::JoinError>| {
         scanned.map_err(|error| Failure::new(Exit::Bug, format!("site `{name}`: reading its output failed")).because(error))?
     };
@@ -231,13 +236,10 @@ async fn run(
 ) -> Result<((), Outcome, String), Failure> {
     let directory = request.project.root.join(&site.path);
     let command = process::Command { script: script.to_owned(), directory, environment, deadline: None };
-    let mut tail = VecDeque::new();
+    let mut tail = process::Tail::default();
     let ended = process::run(&command, |_, line| {
         events.output(step, line);
-        if tail.len() == TAIL {
-            tail.pop_front();
-        }
-        tail.push_back(events.masked(line));
+        tail.push(events.masked(line));
     });
     let failed = || Failure::new(Exit::Build, format!("site `{name}`: the build failed"));
     let ended = ended.await.map_err(|error| failed().because(error).hint("nothing live has changed"))?;
@@ -248,7 +250,7 @@ async fn run(
                 Status::Exited(code) => format!("exited with {code}"),
                 Status::Signaled(signal) => format!("was killed by signal {signal}"),
             };
-            let lines = tail.iter().fold(String::new(), |text, line| text + "\n   | " + line);
+            let lines = tail.lines().iter().fold(String::new(), |text, line| text + "\n   | " + line);
             let failure = failed().because(format!("`{script}` {how}; its last lines:{lines}"));
             Err(failure.hint("nothing live has changed; a build sees no AWS_* variable but those under `env`"))
         }

@@ -37,7 +37,13 @@ pub(super) fn order(request: &Request, name: &UnitName, site: &Site, file: &str,
 pub(super) async fn run(name: &UnitName, order: &Order, step: &Step, events: &Events) -> Result<((), Outcome, String), Failure> {
     let say = |said| match said {
         Said::Output(line) | Said::Agent(line) => events.output(step, &line),
-        Said::Running { command } => events.output(step, &format!("$ {command}")),
+        Said::Running { command } => {
+            let mut prompt = "$ ";
+            for line in command.lines() {
+                events.output(step, &format!("{prompt}{line}"));
+                prompt = "  ";
+            }
+        }
         Said::Warning(text) => events.note(format!("{name}: {text}")),
         _ => {}
     };
