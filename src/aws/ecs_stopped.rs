@@ -56,6 +56,15 @@ impl Aws {
         self.task_arns(json!({"cluster": cluster, "serviceName": service, "desiredStatus": "STOPPED"})).await
     }
 
+    /// The tasks of a service that run, those of other deployments included.
+    ///
+    /// # Errors
+    /// No such cluster or service ([`AwsError::is_not_found`]); not allowed.
+    pub async fn running_tasks(&self, cluster: &str, service: &str) -> Result<Vec<StoppedTask>, AwsError> {
+        let arns = self.task_arns(json!({"cluster": cluster, "serviceName": service, "desiredStatus": "RUNNING"})).await?;
+        self.stopped_tasks(cluster, &arns).await
+    }
+
     /// The revisions that tasks of a family are running now.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use crate::probe::ProbeErrorKind;
 use super::execute::{Rollout, Rollouts, short};
 use super::execute_back::Push;
 use super::execute_leave::Phase;
-use super::explain::Cause;
+use super::explain;
 use super::plan::ServicePlan;
 use super::revision::Definition;
 use super::watch::Ours;
@@ -94,13 +94,21 @@ impl Rollout<'_> {
             };
             good = 0;
             if start.elapsed() > patience {
-                let hint = "see what the new version's health check finds wrong; correct it and release again".to_owned();
-                self.cause = Some(Cause { headline: wrong.clone(), lines: Vec::new(), hint });
                 self.shared.events.note(format!("{}: ECS says that it is deployed, but {wrong}", self.name));
+                self.explain_unwell(&wrong).await;
                 let reason = format!("ECS calls it complete, but {wrong}");
                 return Err(self.go_back(Exit::RolledBack, reason, Push::Now).await);
             }
             tokio::time::sleep(Duration::from_secs(1)).await;
+        }
+    }
+
+    /// Says why it does not answer as it should: a task that has crashed since, or what one says that runs.
+    async fn explain_unwell(&mut self, wrong: &str) {
+        self.look_at_crashes(true).await;
+        if self.cause.is_none() {
+            let cause = explain::of_unwell(&self.shared.aws, self.plan, &self.definition, &self.ours.revision, wrong).await;
+            self.show(cause);
         }
     }
 

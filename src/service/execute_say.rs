@@ -50,6 +50,11 @@ impl Rollout<'_> {
 
     pub(super) fn say(&mut self, cause: Cause) {
         self.shared.events.note(format!("{}: {}", self.name, self.shared.events.masked(&cause.headline)));
+        self.show(cause);
+    }
+
+    /// The lines of a cause whose headline has been said.
+    pub(super) fn show(&mut self, cause: Cause) {
         let (aside, shown) = cause.lines.split_at(cause.lines.len().saturating_sub(SHOWN));
         for line in aside {
             self.shared.events.output_aside(&self.step, line);

@@ -49,6 +49,20 @@ pub(super) async fn of_task(aws: &Aws, plan: &ServicePlan, definition: &Definiti
     Cause { headline, lines, hint: fault.hint }
 }
 
+/// What a task of the new revision says that runs, and yet is not well.
+pub(super) async fn of_unwell(aws: &Aws, plan: &ServicePlan, definition: &Definition, revision: &str, wrong: &str) -> Cause {
+    let running = aws.running_tasks(&plan.cluster, &plan.service).await.unwrap_or_default();
+    let newest = running.iter().filter(|task| task.task_definition == revision).max_by_key(|task| task.created_at);
+    let container = newest.and_then(|task| task.containers.iter().find(|container| container.name == plan.container));
+    let logged = container_of(definition, &plan.container).is_some_and(|own| own.get("logConfiguration").is_some());
+    let lines = match (newest, container) {
+        (Some(task), Some(container)) if logged => log(aws, definition, task.arn.rsplit('/').next().unwrap_or(&task.arn), container).await,
+        _ => Vec::new(),
+    };
+    let hint = "see what the new version's health check finds wrong; correct it and release again".to_owned();
+    Cause { headline: wrong.to_owned(), lines, hint }
+}
+
 /// Why nothing comes of a deployment whose tasks have not crashed.
 pub(super) async fn of_service(aws: &Aws, plan: &ServicePlan, definition: &Definition, service: Option<&Service>, since: i64) -> Cause {
     let events = service.into_iter().flat_map(|service| &service.events).filter(|event| event.created_at == 0 || event.created_at >= since);
