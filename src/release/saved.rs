@@ -2,6 +2,8 @@
 //!
 //! The plan is drawn anew and held against the file, which asks for no second build: what was built and has not changed is taken as it is.
 
+use std::collections::BTreeSet;
+
 use serde::{Deserialize, Serialize};
 
 use crate::journal::Journal;
@@ -105,7 +107,7 @@ impl Saved {
 
 /// What differs between a plan and the same one as it is drawn now, in words.
 fn differences(then: &Plan, now: &Plan) -> Vec<String> {
-    let mut all = Vec::new();
+    let (mut all, mut all_sites) = (Vec::new(), Vec::new());
     let mut differs = |what: &str, then: &dyn std::fmt::Display, now: &dyn std::fmt::Display| {
         let (then, now) = (then.to_string(), now.to_string());
         if then != now {
@@ -120,7 +122,7 @@ fn differences(then: &Plan, now: &Plan) -> Vec<String> {
         differs("the account", then, now);
     }
     differs("the commit", &or_none(then.commit.as_ref().map(ToString::to_string)), &or_none(now.commit.as_ref().map(ToString::to_string)));
-    for name in then.sites.keys().chain(now.sites.keys()) {
+    for name in then.sites.keys().chain(now.sites.keys()).collect::<BTreeSet<_>>() {
         let what = format!("site `{name}`");
         let show = |site: Option<&SitePlan>| {
             site.map_or("no part of it".to_owned(), |site| {
@@ -130,9 +132,9 @@ fn differences(then: &Plan, now: &Plan) -> Vec<String> {
         };
         differs(&what, &show(then.sites.get(name)), &show(now.sites.get(name)));
         if let (Some(then), Some(now)) = (then.sites.get(name), now.sites.get(name))
-            && (keys(then) != keys(now))
+            && let Some(file) = other_file(then, now)
         {
-            differs(&format!("{what}: its files"), &"others", &"these");
+            all_sites.push(format!("{what}: `{file}` is not what it was then"));
         }
     }
     for (name, then) in &then.images {
@@ -150,8 +152,14 @@ fn differences(then: &Plan, now: &Plan) -> Vec<String> {
             &now.migrations.get(name).map_or("no part of it", |now| show(now.applied)),
         );
     }
-    all.dedup();
+    all.extend(all_sites);
     all
+}
+
+/// The first file that only one of two plans writes, or that each writes otherwise.
+fn other_file(then: &SitePlan, now: &SitePlan) -> Option<String> {
+    let (then, now): (BTreeSet<_>, BTreeSet<_>) = (keys(then).into_iter().collect(), keys(now).into_iter().collect());
+    then.symmetric_difference(&now).map(|(key, _)| (*key).to_owned()).next()
 }
 
 /// All that is written of a site.

@@ -195,7 +195,9 @@ fn image(reference: &ImageRef) -> String {
 
 fn pending(migration: &MigrationPlan, out: &mut String) -> std::fmt::Result {
     let Some(pending) = &migration.pending else {
-        return writeln!(out, "    pending: unknown ({})", migration.pending_by);
+        // What a promotion brings is in no checkout that could be read.
+        let why = if migration.pending_by.is_empty() { "the migration itself finds out" } else { &migration.pending_by };
+        return writeln!(out, "    pending: unknown ({why})");
     };
     if pending.is_empty() {
         return writeln!(out, "    pending: none of the checkout's, by {}", migration.pending_by);

@@ -51,6 +51,16 @@ impl UnitChange {
     }
 }
 
+/// What a migration has applied, in a line that is no longer than a screen is wide: a first one of Django applies twenty.
+fn few(detail: &str) -> String {
+    let Some((words, names)) = detail.rsplit_once("applied ") else { return detail.to_owned() };
+    let names: Vec<&str> = names.split(", ").collect();
+    match names.as_slice() {
+        [first, .., last] if names.len() > 4 => format!("{words}applied {} migrations, {first} to {last}", names.len()),
+        _ => detail.to_owned(),
+    }
+}
+
 /// The units of a plan, in the order of the stages. `record` is missing where nothing was begun, or no plan kept.
 pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
     let steps: &[StepRan] = record.map_or(&[], |record| &record.steps);
@@ -69,7 +79,7 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
                 (State::Untouched, format!("migrated with {}", image_of(&migration.image)))
             }
             Some((Outcome::Failed, _)) => (State::Unsure, format!("migrated with {}", image_of(&migration.image))),
-            Some((_, step)) => (State::Changed, super::first_line(&step.detail).to_owned()),
+            Some((_, step)) => (State::Changed, few(super::first_line(&step.detail))),
             None => (State::Waiting, format!("migrated with {}", image_of(&migration.image))),
         };
         changes.push(UnitChange { kind: UnitKind::Migration, name: name.clone(), before, after, state });

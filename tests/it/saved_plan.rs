@@ -41,7 +41,7 @@ async fn a_plan_is_stale_when_the_files_are_others() {
     shop.run(&["plan", "--out", "../plan.json"]).expect(0);
     shop.build(2);
     let refused = shop.refused(&["release", "--plan", "../plan.json"], 13);
-    assert!(refused.contains("site `web`: its files"), "{refused}");
+    assert!(refused.contains("site `web`: `") && refused.contains("` is not what it was then"), "{refused}");
 }
 
 #[tokio::test]
