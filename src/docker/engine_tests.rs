@@ -103,7 +103,9 @@ async fn scan_lists_what_docker_copies() {
         std::fs::write(root.path().join(".dockerignore"), patterns).unwrap();
         let image = format!("windlass-test/ignore:{}-{index}", std::process::id());
         let mut docker = Command::new("docker");
-        docker.args(["build", "--quiet", "--tag", &image]).arg(root.path()).env("DOCKER_BUILDKIT", "0");
+        // An image of this run alone, as another run on the same engine removes its own.
+        let run = format!("run={}", std::process::id());
+        docker.args(["build", "--quiet", "--no-cache", "--label", &run, "--tag", &image]).arg(root.path()).env("DOCKER_BUILDKIT", "0");
         let built = docker.env("DOCKER_HOST", engine.endpoint()).output().unwrap();
         assert!(built.status.success(), "{patterns:?}: {}", String::from_utf8_lossy(&built.stderr));
         let copied = unpacked(&engine, &image).await;
