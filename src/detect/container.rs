@@ -193,7 +193,13 @@ fn take(directory: &str, mut dockerfile: Dockerfile, composed: &[Composed], note
         notes.unused(directory, what, Place::file(&dockerfile.file));
     }
     match &dockerfile.end.command {
-        Some((command, line)) => notes.used(directory, format!("it runs {command}"), dockerfile.at(*line)),
+        Some((command, line)) => {
+            notes.used(directory, format!("it runs {command}"), dockerfile.at(*line));
+            if let Some(at) = migrates(command, dockerfile.at(*line), &context, notes) {
+                let what = "it migrates when it starts: so does each task, side by side; a release does it once, before: take it out";
+                notes.unused(directory, what, at);
+            }
+        }
         None => {
             notes.unused(
                 directory,
@@ -203,6 +209,30 @@ fn take(directory: &str, mut dockerfile: Dockerfile, composed: &[Composed], note
         }
     }
     Chosen { dockerfile, context, target }
+}
+
+/// Where a container's command migrates the database: itself, a script of the context that it names, or one of `package.json`.
+fn migrates(command: &str, at: Place, context: &str, notes: &Notes<'_>) -> Option<Place> {
+    let says = |text: &str| ["manage.py migrate", "prisma migrate deploy", "migration:run"].iter().find_map(|words| text.find(words));
+    if says(command).is_some() {
+        return Some(at);
+    }
+    let words = command.split(['"', '\'', ' ', ',', '[', ']', ';']).filter(|word| !word.is_empty());
+    let named: Vec<&str> = words.map(path::name).collect();
+    let package = path::join(context, "package.json");
+    let files = notes.tree.below(context).filter(|file| path::ending(file) == "sh" || path::name(file).contains("entrypoint"));
+    files
+        .filter(|file| named.contains(&path::name(file)))
+        .find_map(|file| {
+            let text = without_comments(&notes.tree.text(file)?, "#", None);
+            Some(Place::line(file, line_at(&text, says(&text)?)))
+        })
+        .or_else(|| {
+            let text = notes.tree.text(&package)?;
+            let json: serde_json::Value = serde_json::from_str(&text).ok()?;
+            let script = named.iter().find(|word| json["scripts"][**word].as_str().is_some_and(|script| says(script).is_some()))?;
+            Some(super::tree::place_of(&package, &text, &format!("\"{script}\"")))
+        })
 }
 
 /// The stage to build: the last, unless its name says that it is not what is released.

@@ -96,6 +96,11 @@ pub(super) fn settings(directory: &str, manage: &str, file: &str, dockerfiles: &
             notes.ask(Topic::Settings, directory, what, siblings);
         }
     }
+    if let Some(module) = chosen.as_deref().filter(|module| !is_anywhere(tree, module)) {
+        let siblings = first.as_deref().map_or_else(Vec::new, |first| siblings(tree, directory, first));
+        let choices = if siblings.is_empty() { said.clone() } else { siblings };
+        notes.ask(Topic::Settings, directory, format!("no file of `{directory}` is the settings module `{module}`"), choices);
+    }
     if let Some((module, at)) = &image {
         notes.used(directory, format!("the image's settings are `{module}`"), at.clone());
     } else if let Some((module, at)) = manage.filter(|_| chosen.is_none()) {
@@ -127,6 +132,15 @@ pub(super) fn module_file(tree: &Tree, directory: &str, module: &str) -> Option<
     let stem = path::join(directory, &module.replace('.', "/"));
     let files = [format!("{stem}.py"), format!("{stem}/__init__.py")];
     files.into_iter().find(|file| tree.has(file))
+}
+
+/// Is there such a module, from whatever directory it is imported?
+fn is_anywhere(tree: &Tree, module: &str) -> bool {
+    let stem = module.replace('.', "/");
+    tree.files().any(|file| {
+        let own = file.strip_suffix("/__init__.py").or_else(|| file.strip_suffix(".py"));
+        own.is_some_and(|own| own == stem || own.ends_with(&format!("/{stem}")))
+    })
 }
 
 /// The modules beside a settings module, and in it where it is a package, that hold settings.

@@ -47,6 +47,9 @@ pub(super) fn units(packages: &Packages, notes: &mut Notes<'_>) -> Vec<Unit> {
             (Kind::Site(bundler), None | Some("site")) => found.extend(site(packages, package, &bundler, notes).map(Unit::Site)),
             (Kind::Service { framework, at, port }, None | Some("service")) => {
                 notes.used(directory, format!("{framework}: a service"), at.clone());
+                if framework == "NestJS" {
+                    applications(package, notes);
+                }
                 let manager = packages.manager(package, notes);
                 let (directory, framework) = (directory.to_owned(), framework.to_owned());
                 found.push(Unit::Service(NodeService { directory, framework, at, manager, port }));
@@ -71,6 +74,25 @@ pub(super) fn units(packages: &Packages, notes: &mut Notes<'_>) -> Vec<Unit> {
         }
     }
     found
+}
+
+/// The applications of a workspace of Nest's own share one `package.json`; the scripts start one of them.
+/// <https://docs.nestjs.com/cli/monorepo>
+fn applications(package: &Package, notes: &mut Notes<'_>) {
+    let file = path::join(&package.directory, "nest-cli.json");
+    let text = notes.tree.text(&file).unwrap_or_default();
+    let json: serde_json::Value = serde_json::from_str(&text).unwrap_or_default();
+    let all = json["projects"].as_object().into_iter().flatten().filter(|(_, project)| project["type"] == "application");
+    let started = ["start:prod", "start"].into_iter().find_map(|name| package.script(name)).unwrap_or_default();
+    let all: Vec<(&String, String)> =
+        all.map(|(name, project)| (name, path::join(&package.directory, project["root"].as_str().unwrap_or(".")))).collect();
+    for (name, directory) in all.iter().filter(|_| all.len() > 1) {
+        let has_its_own = notes.tree.inside(directory).any(|file| super::docker::is_dockerfile(path::name(file)));
+        if !has_its_own && !started.contains(&format!("/{name}/")) && json["root"].as_str() != Some(directory) {
+            let what = format!("`{name}`, another application of this workspace: write a Dockerfile into `{directory}` to release it, too");
+            notes.unused(&package.directory, what, super::tree::place_of(&file, &text, &format!("\"{name}\"")));
+        }
+    }
 }
 
 fn nothing(packages: &Packages, package: &Package, notes: &mut Notes<'_>) {

@@ -96,6 +96,8 @@ static BASE_PATH_AT_ALL: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\b(basePa
 static BASE_PATH: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\bbasePath\s*:\s*["'`](/[^"'`$]*)["'`]"#));
 static OUTPUT_DIR: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\boutputDir\s*:\s*["'`]([^"'`$]+)["'`]"#));
 static SERVER_OUTPUT: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\boutput\s*:\s*["'`](server|hybrid)["'`]"#));
+/// <https://reactrouter.com/how-to/spa>
+static NO_SERVER: LazyLock<Regex> = LazyLock::new(|| pattern(r"\bssr\s*:\s*(false)\b"));
 static ADAPTER_DIR: LazyLock<Regex> = LazyLock::new(|| pattern(r#"\bpages\s*:\s*["'`]([^"'`$]+)["'`]"#));
 
 /// A configuration file's text without its comments.
@@ -224,6 +226,14 @@ fn site_tool(tree: &Tree, package: &Package) -> Option<Kind> {
     if has("nuxt") && package.script("build").or(package.script("generate")).is_some_and(|command| command.contains("generate")) {
         return made("Nuxt, generated", "nuxt", plain(".output/public"), "nuxt generate", "NUXT_PUBLIC_");
     }
+    if has("@react-router/dev")
+        && let Some((text, file)) = script(tree, directory, "react-router.config")
+        && let Some((_, at)) = search(&file, &text, &NO_SERVER)
+    {
+        let output = Some(("build/client".to_owned(), None));
+        let (tool, fallback) = ("React Router without a server", "react-router build");
+        return Some(Kind::Site(Bundler { tool, at, output, base: None, computed: None, fallback, frozen: "VITE_" }));
+    }
     let others = [
         ("gatsby", "Gatsby", "public", "gatsby build", "GATSBY_"),
         ("@docusaurus/core", "Docusaurus", "build", "docusaurus build", "DOCUSAURUS_"),
@@ -274,7 +284,18 @@ mod tests {
 
     #[test]
     fn every_pattern_compiles_and_an_export_that_is_computed_is_told() {
-        let all = [&EXPORT, &MAY_EXPORT, &STANDALONE, &DIST_DIR, &BASE_PATH, &BASE_PATH_AT_ALL, &OUTPUT_DIR, &SERVER_OUTPUT, &ADAPTER_DIR];
+        let all = [
+            &EXPORT,
+            &MAY_EXPORT,
+            &STANDALONE,
+            &DIST_DIR,
+            &BASE_PATH,
+            &BASE_PATH_AT_ALL,
+            &OUTPUT_DIR,
+            &SERVER_OUTPUT,
+            &NO_SERVER,
+            &ADAPTER_DIR,
+        ];
         assert_eq!(all.iter().filter(|pattern| pattern.as_str().is_empty()).count(), 0);
         let told = |text: &str| (MAY_EXPORT.is_match(text), STANDALONE.is_match(text));
         assert_eq!(told("output: 'standalone',"), (false, true));

@@ -47,11 +47,15 @@ pub(super) fn recipe(packages: &Packages, service: &NodeService, prisma: Option<
     let program = manager.tool.name();
     let mut install: Vec<String> = manager.global().into_iter().collect();
     let stand_ins = prisma.map_or(String::new(), |schema| stand_ins(notes.tree, packages, schema));
+    let unchecked = unchecked(notes.tree, directory);
     install.push(format!("{}{program} {}", if hooked { &stand_ins } else { "" }, manager.install()));
     let mut build = Vec::new();
     build.extend(prisma.map(|schema| generate(packages, manager, schema, &stand_ins)));
-    build
-        .extend(builds(manager, package, &local, notes.tree).into_iter().map(|(arguments, _)| format!("{stand_ins}{program} {arguments}")));
+    build.extend(
+        builds(manager, package, &local, notes.tree)
+            .into_iter()
+            .map(|(arguments, _)| format!("{unchecked}{stand_ins}{program} {arguments}")),
+    );
     if package.script("build").is_none() && service.framework == "Next.js" {
         build.push(format!("{}npx --no-install next build", if own == "." { String::new() } else { format!("cd {own} && ") }));
     }
@@ -139,6 +143,13 @@ fn stand_ins(tree: &Tree, packages: &Packages, schema: &str) -> String {
         }
     }
     names.iter().flat_map(|name| [*name, "=postgresql://unused:unused@localhost/unused "]).collect()
+}
+
+/// What tells a build that the variables of the server are not there yet. <https://env.t3.gg/docs/customization>
+fn unchecked(tree: &Tree, directory: &str) -> &'static str {
+    let file = tree.first(directory, &["src/env.js", "src/env.mjs", "src/env.ts", "env.js", "env.mjs", "env.ts"]);
+    let says = file.and_then(|file| tree.text(&file)).is_some_and(|text| javascript(&text).contains("SKIP_ENV_VALIDATION"));
+    if says { "SKIP_ENV_VALIDATION=1 " } else { "" }
 }
 
 /// What lets the file of variables into the image that Next.js freezes into its pages: where it holds nothing else.

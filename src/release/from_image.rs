@@ -173,7 +173,7 @@ async fn unpack(
 fn failed(name: &UnitName, from: &FromImage, error: DockerError) -> Failure {
     let hint = match &error {
         DockerError::NoDirectory { .. } => Some(format!(
-            "nothing was changed; correct `sites.{name}.from_image.path`, or let the image's build write there (`RUN python manage.py collectstatic --no-input`)"
+            "nothing was changed; correct `sites.{name}.from_image.path`, or let the image's build write there (`RUN python manage.py collectstatic --no-input`); where there are no static files, take the site out"
         )),
         error => error.hint(),
     };

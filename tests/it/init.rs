@@ -25,7 +25,7 @@ fn files(root: &Path) -> BTreeMap<String, (String, std::time::SystemTime)> {
 }
 
 /// A checkout of a fixture. Nothing of it needs a cloud.
-fn scene(name: &str) -> Scene {
+pub(crate) fn scene(name: &str) -> Scene {
     let scene = Scene::new("http://127.0.0.1:1");
     for (path, (text, _)) in files(&fixture(name)) {
         scene.write(&path, text);
@@ -33,7 +33,7 @@ fn scene(name: &str) -> Scene {
     scene
 }
 
-fn init(scene: &Scene, arguments: &[&str]) -> Outcome {
+pub(crate) fn init(scene: &Scene, arguments: &[&str]) -> Outcome {
     scene.windlass(&[&["init", "--app", "shop"], arguments].concat())
 }
 

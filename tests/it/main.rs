@@ -49,6 +49,8 @@ mod init;
 #[cfg(test)]
 mod init_engine;
 #[cfg(test)]
+mod init_layouts;
+#[cfg(test)]
 mod interrupts;
 #[cfg(test)]
 mod least_privilege;
@@ -110,6 +112,8 @@ mod site;
 mod site_build;
 #[cfg(test)]
 mod site_faults;
+#[cfg(test)]
+mod site_forms;
 #[cfg(test)]
 mod smart360;
 #[cfg(test)]
