@@ -90,8 +90,14 @@ pub(super) async fn up(settings: &Settings, on_step: &mut (impl FnMut(&str) + Se
         let log = tail(&data.join("log"));
         return Err(if log.is_empty() { error } else { LocalError::Database { operation: "start", tail: log } });
     }
-    let pid = process(settings).await;
-    let pid = pid.ok_or_else(|| LocalError::Database { operation: "start", tail: tail(&data.join("log")) })?;
+    // Where one of its addresses is taken, the server is content with the other one.
+    let failed = || LocalError::Database { operation: "start", tail: tail(&data.join("log")) };
+    let pid = process(settings).await.ok_or_else(failed)?;
+    if !answers(port).await {
+        let failed = failed();
+        run(settings, "stop", STOP, &programs).await?;
+        return Err(failed);
+    }
     Ok(database(settings, pid, &bridges))
 }
 

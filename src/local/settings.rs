@@ -25,7 +25,7 @@ pub struct Settings {
 
 impl Settings {
     /// The settings of `environment`: `${XDG_CACHE_HOME:-$HOME/.cache}/windlass/local`, port 4566 or `WINDLASS_LOCAL_PORT`, and for the
-    /// database 55432 or `WINDLASS_LOCAL_DATABASE_PORT`; the keys `test` and `test`, or `WINDLASS_LOCAL_ACCESS_KEY_ID` and
+    /// database 25432 or `WINDLASS_LOCAL_DATABASE_PORT`; the keys `test` and `test`, or `WINDLASS_LOCAL_ACCESS_KEY_ID` and
     /// `WINDLASS_LOCAL_SECRET_ACCESS_KEY`.
     ///
     /// # Errors
@@ -45,7 +45,8 @@ impl Settings {
             keys: (key("WINDLASS_LOCAL_ACCESS_KEY_ID"), key("WINDLASS_LOCAL_SECRET_ACCESS_KEY")),
             directory: cache.join("windlass/local"),
             port: port("WINDLASS_LOCAL_PORT", 4566)?,
-            database_port: port("WINDLASS_LOCAL_DATABASE_PORT", 55432)?,
+            // Below the ports that systems give to those who connect: one of them, taken for a minute, would keep the server from listening.
+            database_port: port("WINDLASS_LOCAL_DATABASE_PORT", 25432)?,
             environment,
         })
     }
