@@ -64,7 +64,7 @@ async fn a_terminal_shows_each_step_that_runs_and_what_it_says() {
     // Both at once, each in a line of its own, and what one has printed beside it.
     let both = regex::Regex::new(r"\[one 2/2\][^\n]*\d+s +\S \[two 2/2\]|\[two 2/2\][^\n]*\d+s +\S \[one 2/2\]").unwrap();
     running.until_said("both", |shown| both.is_match(shown) && shown.contains("… working-"));
-    end(&marker);
+    end(&marker, 2);
     running.wait().expect(22);
 }
 

@@ -33,8 +33,11 @@ pub(crate) fn runs(marker: &str) -> bool {
     marked(marker).next().is_some()
 }
 
-/// Kills every process with `marker` among its arguments.
-pub(crate) fn end(marker: &str) {
+/// Waits until `count` processes run with `marker` among their arguments, and kills them. What has been said of a program may be heard before
+/// it has begun.
+#[track_caller]
+pub(crate) fn end(marker: &str, count: usize) {
+    until(marker, || marked(marker).count() == count);
     for pid in marked(marker) {
         kill_process(pid, Signal::KILL).ok();
     }
