@@ -30,7 +30,7 @@ impl Journal {
         lasts: Duration,
         unchanged: Option<&str>,
     ) -> Result<Attempt, JournalError> {
-        let want = Want { holder, lease: lasts, unchanged, guard: false, owner: Some(&self.owner_of(database)) };
+        let want = Want { holder, lease: lasts, unchanged, guard: false, owner: Some(&self.owner_of(database)), glimpse: None };
         self.take(self.database_key(database), &want).await
     }
 

@@ -61,6 +61,19 @@ pub(super) struct Want<'a> {
     pub(super) unchanged: Option<&'a str>,
     pub(super) guard: bool,
     pub(super) owner: Option<&'a str>,
+    pub(super) glimpse: Option<&'a Glimpse>,
+}
+
+/// A lock as it was a moment ago.
+#[derive(Debug)]
+pub struct Glimpse(Option<Aged>);
+
+impl Glimpse {
+    /// Did nobody hold it? Whether that is still so, the condition of the write that takes it says; that somebody holds it is worth another
+    /// look.
+    fn is_free(&self, key: &str) -> bool {
+        self.0.as_ref().is_none_or(|found| parse(key, &found.body).is_ok_and(|there: Document| there.holder.is_none()))
+    }
 }
 
 /// What came of an attempt to take a lock.
@@ -136,8 +149,16 @@ impl Journal {
         Ok(held_for)
     }
 
+    /// The lock `name`, for [`Journal::take_lock`].
+    ///
+    /// # Errors
+    /// S3 fails.
+    pub async fn glimpse(&self, name: &str) -> Result<Glimpse, JournalError> {
+        Ok(Glimpse(self.aws.read_aged(&self.bucket, &self.key(name)).await?))
+    }
+
     /// Takes the lock `name` if nobody has it, or if its holder is dead. `unchanged` is a tag that was seen unchanged for as long as its
-    /// lease lasts: its holder is dead too. With `guard` the lease guards every write of this journal's clients.
+    /// lease lasts: its holder is dead too. The lease guards every write of this journal's clients.
     ///
     /// # Errors
     /// S3 fails, or the object is unreadable.
@@ -147,16 +168,19 @@ impl Journal {
         holder: &Holder,
         lease: Duration,
         unchanged: Option<&str>,
-        guard: bool,
+        glimpse: Option<&Glimpse>,
     ) -> Result<Attempt, JournalError> {
-        self.take(self.key(name), &Want { holder, lease, unchanged, guard, owner: None }).await
+        self.take(self.key(name), &Want { holder, lease, unchanged, guard: true, owner: None, glimpse }).await
     }
 
     pub(super) async fn take(&self, key: String, want: &Want<'_>) -> Result<Attempt, JournalError> {
-        let Want { holder, lease, unchanged, guard, owner } = *want;
+        let Want { holder, lease, unchanged, guard, owner, mut glimpse } = *want;
         let mut rounds = 0;
         loop {
-            let found = self.aws.read_aged(&self.bucket, &key).await?;
+            let found = match glimpse.take().filter(|glimpse| glimpse.is_free(&key)) {
+                Some(Glimpse(found)) => found.clone(),
+                None => self.aws.read_aged(&self.bucket, &key).await?,
+            };
             let (before, condition) = match &found {
                 None => (None, Condition::IfAbsent),
                 Some(found) => {
@@ -295,6 +319,16 @@ mod tests {
         assert!(held(&lock, &found(None), None).is_some(), "without a date nobody can tell");
         assert!(held(&lock, &found(None), Some("\"1\"")).is_none(), "it was watched");
         assert!(held(&Document { holder: None, ..lock }, &found(Some(0)), None).is_none(), "it is free");
+    }
+
+    #[test]
+    fn only_a_free_lock_is_not_looked_at_again() {
+        let glimpse = |body: Vec<u8>| Glimpse(Some(Aged { body: body.into(), ..found(Some(0)) })).is_free("lock.json");
+        let lock = document(60);
+        assert!(Glimpse(None).is_free("lock.json"));
+        assert!(glimpse(serde_json::to_vec(&Document { holder: None, ..lock.clone() }).unwrap()));
+        assert!(!glimpse(serde_json::to_vec(&lock).unwrap()));
+        assert!(!glimpse(b"{".to_vec()), "the second look says why");
     }
 
     #[test]

@@ -41,7 +41,7 @@ use record::FORMAT;
 pub use database::Database;
 pub use holder::{Holder, Process};
 pub use lease::{Lease, Loss};
-pub use lock::{Attempt, Held};
+pub use lock::{Attempt, Glimpse, Held};
 pub use migration::{MigrationAttempt, MigrationEnd, MigrationHistory};
 pub use record::{Live, LiveMigration, LiveService, LiveSite, Published, Ran, Record, Run};
 pub use stopped::StoppedService;

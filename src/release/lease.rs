@@ -53,9 +53,10 @@ pub(super) async fn take(
     };
     let start = Instant::now();
     let mut watched: Option<(String, Instant)> = None;
+    let mut glimpse = world.glimpse.as_ref();
     loop {
         let seen = watched.as_ref().filter(|(_, until)| *until <= Instant::now()).map(|(tag, _)| tag.as_str());
-        let attempt = journal.take_lock(LOCK, &holder, request.hold.lease, seen, true);
+        let attempt = journal.take_lock(LOCK, &holder, request.hold.lease, seen, glimpse.take());
         let held = match attempt.await.map_err(untakeable)? {
             Attempt::Taken(lease) => return Ok(Some(lease)),
             Attempt::Held(held) => held,

@@ -134,7 +134,7 @@ fn stopped(exit: Exit, what: &str) -> Failure {
 /// # Errors
 /// The configuration, preflight or a build is refused or fails; see [`Exit`].
 pub async fn plan(request: &Request, stages: &[Stage], events: &Events, stop: &Stop) -> Result<Plan, Failure> {
-    let (world, mut plan) = prepare::prepare(request, stages, None, events, stop).await?;
+    let (world, mut plan) = prepare::prepare(request, stages, None, prepare::Purpose::Free, events, stop).await?;
     if plan.account.is_none() {
         // A plan says where it would be carried out, also when there is nothing to do.
         plan.account = Some(preflight::identify(request, &world.aws, events).await?.account);
@@ -156,7 +156,7 @@ pub async fn release(request: &Request, events: &Events, stop: &Stop) -> Result<
 /// [`Exit::StalePlan`] if what it was drawn from has moved; else as [`release`].
 pub async fn release_saved(request: &Request, saved: &Saved, events: &Events, stop: &Stop) -> Result<Released, Failure> {
     let draw = async || {
-        let (world, plan) = Box::pin(prepare::prepare(request, saved.stages(), None, events, stop)).await?;
+        let (world, plan) = Box::pin(prepare::prepare(request, saved.stages(), None, prepare::Purpose::Locked, events, stop)).await?;
         saved.hold(&plan, world.journal.as_ref()).await?;
         Ok((world, plan))
     };

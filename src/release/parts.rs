@@ -15,7 +15,8 @@ use crate::journal::{Journal, Ran, Record, Run};
 use crate::model::{Exit, Failure, ImageUri, Made, ReleaseId, Sha256, Stage, UnitName};
 use crate::site::plan::SitePlan;
 
-use super::{Released, Request, Stop, commit, preflight, prepare, run, world};
+use super::prepare::{self, Purpose};
+use super::{Released, Request, Stop, commit, preflight, run, world};
 
 /// What one machine has done of a release: `parts/ID/….json`.
 #[derive(Debug, Clone, Serialize, Deserialize)]
@@ -136,7 +137,7 @@ fn journal(request: &Request, aws: &crate::aws::Aws) -> Result<Journal, Failure>
 
 /// Builds and pushes images of a release, at the same time as others may.
 pub(super) async fn images(request: &Request, id: &ReleaseId, events: &Events, stop: &Stop) -> Result<Released, Failure> {
-    let (mut world, plan) = Box::pin(prepare::prepare(request, &[Stage::Images], Some(id), events, stop)).await?;
+    let (mut world, plan) = Box::pin(prepare::prepare(request, &[Stage::Images], Some(id), Purpose::Free, events, stop)).await?;
     let plan = Arc::new(plan);
     let config = &request.project.config;
     request.witness.planned(config, &plan);

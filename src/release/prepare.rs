@@ -2,12 +2,12 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use futures_util::future::join;
+use futures_util::future::join3;
 
-use crate::aws::Aws;
+use crate::aws::{Aws, Identity};
 use crate::config::{Config, SiteSource, Strategy};
 use crate::event::{Events, Outcome, Step};
-use crate::journal::{Journal, Live, Record};
+use crate::journal::{Glimpse, Journal, Live, Record};
 use crate::migration;
 use crate::model::{Exit, Failure, Finding, Refusal, ReleaseId, Stage, UnitName};
 use crate::plan::{self, Plan};
@@ -15,15 +15,26 @@ use crate::site;
 use crate::site::plan::SitePlan;
 
 use super::from_image::{self, Taken};
+use super::lease::LOCK;
 use super::looks::{engine, images, pushed_already, sites, uploaded};
 use super::world::{Etags, World, journal, unreadable};
 use super::{Request, Stop, commit, parts, preflight, scope};
+
+/// What a plan is drawn for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Purpose {
+    /// To be looked at, or carried out beside others.
+    Free,
+    /// To be carried out under the lock, which is looked at while it is drawn.
+    Locked,
+}
 
 /// Draws the plan of `stages`; `release` is the one that they go on with.
 pub(super) async fn prepare(
     request: &Request,
     stages: &[Stage],
     release: Option<&ReleaseId>,
+    purpose: Purpose,
     events: &Events,
     stop: &Stop,
 ) -> Result<(World, Plan), Failure> {
@@ -100,19 +111,13 @@ pub(super) async fn prepare(
     if let (None, Some(id), [Stage::Publish]) = (&saved, release, stages) {
         uploaded(id, &plan)?;
     }
+    let mut glimpse = None;
     if !at_once && (saved.is_some() || !plan.is_empty()) {
-        // There are no images to look for, whose registry is the account's; who asks is known first where both questions fail.
-        let account = account_of(identity.as_ref()).to_owned();
-        let asked = async {
-            match &identity {
-                Some(identity) => Ok(identity.clone()),
-                None => preflight::identify(request, &aws, events).await,
-            }
-        };
-        let (known, found) = join(asked, resources(request, &aws, &account, &scope, stages, events)).await;
-        let known = known?;
+        let known;
+        let locked = journal.as_ref().filter(|_| purpose == Purpose::Locked);
+        (known, found, glimpse) = closer(request, &aws, identity.as_ref(), &scope, stages, locked, events).await?;
         observed.account = Some(known.account.clone());
-        observed.distributions = found?.distributions;
+        observed.distributions = found.distributions;
         identity = Some(known);
         // Two plans of tens of thousands of files are not to be in memory at a time.
         drop(plan);
@@ -130,7 +135,7 @@ pub(super) async fn prepare(
     let stopped = !observed.stopped.is_empty();
     let bases = observed.services.into_iter().map(|(name, found)| (name, found.base)).collect();
     let world = World::of(request, aws, journal, live, identity.map(|identity| identity.arn))?;
-    Ok((World { stopped, record, engine, built: taken.built, etags, bases, ..world }, plan))
+    Ok((World { stopped, glimpse, record, engine, built: taken.built, etags, bases, ..world }, plan))
 }
 
 /// What an earlier run has uploaded, for a `publish` on another machine.
@@ -175,7 +180,7 @@ fn starts_what_it_stops(plan: &Plan) -> Result<(), Failure> {
     preflight::refuse(&findings)
 }
 
-fn account_of(identity: Option<&crate::aws::Identity>) -> &str {
+fn account_of(identity: Option<&Identity>) -> &str {
     identity.map_or("", |identity| &identity.account)
 }
 
@@ -248,6 +253,35 @@ async fn resources(
             Ok((found, Outcome::Done, format!("{count} are there")))
         })
         .await
+}
+
+/// The second look, once it is known that there is something to do: who asks, what is there, and the lock.
+async fn closer(
+    request: &Request,
+    aws: &Aws,
+    identity: Option<&Identity>,
+    scope: &scope::Scope,
+    stages: &[Stage],
+    lock: Option<&Journal>,
+    events: &Events,
+) -> Result<(Identity, preflight::Resources, Option<Glimpse>), Failure> {
+    let asked = async {
+        match identity {
+            Some(identity) => Ok(identity.clone()),
+            None => preflight::identify(request, aws, events).await,
+        }
+    };
+    // There are no images to look for, whose registry is the account's; who asks is known first where both questions fail.
+    let found = resources(request, aws, account_of(identity), scope, stages, events);
+    // Whoever cannot read the lock is told so when it is taken.
+    let lock = async {
+        match lock {
+            Some(journal) => journal.glimpse(LOCK).await.ok(),
+            None => None,
+        }
+    };
+    let (known, found, lock) = join3(asked, found, lock).await;
+    Ok((known?, found?, lock))
 }
 
 async fn remembered(journal: Option<&Journal>, release: Option<&ReleaseId>, services: bool) -> Result<(Live, Option<Record>), Failure> {

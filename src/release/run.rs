@@ -12,7 +12,8 @@ use crate::plan::Plan;
 use crate::service::plan::Action;
 use crate::site::plan::Known;
 
-use super::{Released, Request, Stop, World, commit, history, lease, older, parts, prepare, same, saved, stages, stopped, world};
+use super::prepare::{self, Purpose};
+use super::{Released, Request, Stop, World, commit, history, lease, older, parts, same, saved, stages, stopped, world};
 
 /// How often a plan is drawn because what is live has moved under it: each of several that wait for the lock may move it once.
 const DRAWINGS: usize = 12;
@@ -26,7 +27,7 @@ pub(super) async fn run(
     stop: &Stop,
 ) -> Result<Released, Failure> {
     let going_on = release.clone();
-    let draw = async || Box::pin(prepare::prepare(request, stages, going_on.as_ref(), events, stop)).await;
+    let draw = async || Box::pin(prepare::prepare(request, stages, going_on.as_ref(), Purpose::Locked, events, stop)).await;
     under_lock(request, draw, release, events, stop).await
 }
 

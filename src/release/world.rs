@@ -9,7 +9,7 @@ use futures_util::future::try_join_all;
 use crate::aws::Aws;
 use crate::config::{Config, State};
 use crate::docker::Engine;
-use crate::journal::{Journal, JournalError, Live, Record};
+use crate::journal::{Glimpse, Journal, JournalError, Live, Record};
 use crate::model::{Exit, Failure, ObjectKey, ReleaseId, Stage, UnitName};
 use crate::plan::Plan;
 use crate::probe;
@@ -23,6 +23,8 @@ use super::Request;
 pub struct World {
     pub(super) aws: Aws,
     pub(super) journal: Option<Journal>,
+    /// The lock as it was when the plan was drawn, where it was looked at.
+    pub(super) glimpse: Option<Glimpse>,
     pub(super) live: Live,
     pub(super) record: Option<Record>,
     pub(super) engine: Option<Engine>,
@@ -67,6 +69,7 @@ impl World {
         Ok(Self {
             aws,
             journal,
+            glimpse: None,
             live,
             record: None,
             engine: None,

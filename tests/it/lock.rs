@@ -95,6 +95,23 @@ async fn a_lock_whose_answer_is_lost_is_ours_all_the_same() {
 }
 
 #[tokio::test]
+async fn a_lock_that_was_free_when_it_was_looked_at_has_one_taker() {
+    let shop = Shop::site("lock-glimpse").await;
+    let takes = |request: &Recorded| is_lock(request) && request.is_write;
+    for number in [1, 2] {
+        shop.build(number);
+        let (slow, takes) = shop.held_at(takes, &["release"]);
+        let (quick, page) = shop.held_at(writes_page, &["release"]);
+        takes.open();
+        slow.wait().expect(12);
+        page.open();
+        quick.wait().expect(0);
+        shop.release();
+        assert_eq!(shop.proxy.written(), [""; 0]);
+    }
+}
+
+#[tokio::test]
 async fn a_run_without_changes_takes_no_lock() {
     let shop = Shop::site("lock-none").await;
     shop.release();
