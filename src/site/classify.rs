@@ -131,12 +131,11 @@ fn has_fingerprint(path: &str) -> bool {
         return true;
     }
     // Vite writes eight characters of base64url, in which `-` and `_` may stand too.
-    let Some(cut) = stem.len().checked_sub(9).filter(|&at| stem.is_char_boundary(at)) else { return false };
-    let (separator, hash) = stem[cut..].split_at(1);
+    let Some((before, hash)) = stem.len().checked_sub(8).and_then(|at| stem.split_at_checked(at)) else { return false };
     let base64url = hash.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     let no_word =
         !is_date(hash) && hash.bytes().any(|b| b.is_ascii_digit() || b == b'_') || hash.bytes().skip(1).any(|b| b.is_ascii_uppercase());
-    separator == "-" && base64url && no_word
+    before.ends_with('-') && base64url && no_word
 }
 
 /// Is it a day, such as people name files by: `20240131`?
@@ -227,6 +226,10 @@ mod tests {
             "main-3xaATb-9.js",
             "assets/my-landscape.png",
             "static/report-20240131.pdf",
+            "assets/groß & 100%.txt",
+            "assets/12345678.js",
+            "assets/ü2345678.js",
+            "assets/2ü345678.js",
         ] {
             assert_eq!(class(path, None), Class::Plain, "{path}");
         }
@@ -234,6 +237,14 @@ mod tests {
         let manifest = BTreeSet::from(["assets/main-abcdefgh.js".to_owned()]);
         assert_eq!(class("assets/main-abcdefgh.js", Some(&manifest)), Class::Fingerprinted, "the manifest knows");
         assert_eq!(class("assets/photo-20240101.png", Some(&manifest)), Class::Plain, "what it does not name is plain");
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn any_name_is_classified(name in "[-_.a-zA-Z0-9äß€𝄞/ ]{0,14}") {
+            let path = format!("assets/{name}");
+            proptest::prop_assert!(!headers(&path, class(&path, None), &[]).content_type.is_empty());
+        }
     }
 
     #[test]
