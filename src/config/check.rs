@@ -15,6 +15,12 @@ pub(super) fn references(config: &Config, file: &Node, problems: &mut Vec<Proble
         problems.extend(self::site(config, file, name, site).err());
     }
     problems.extend(same_keys_twice(config, file).err());
+    problems.extend(same_service_twice(config, file).err());
+    if let Some(registry) = config.registry.as_ref().filter(|registry| registry.contains("://") || registry.ends_with('/')) {
+        let problem = Problem::new(place(file, &["registry"]), format!("`{registry}` is no registry's host"));
+        let host = registry.rsplit("://").next().unwrap_or(registry).trim_end_matches('/');
+        problems.push(problem.hint(format!("write it without a scheme, and without `/` at its end: `{host}`")));
+    }
     for (name, service) in &config.services {
         problems.extend(self::service(config, file, name, service).err());
     }
@@ -60,7 +66,9 @@ fn site(config: &Config, file: &Node, name: &UnitName, site: &Site) -> Result<()
         None => {
             let problem =
                 Problem::new(at(""), format!("site `{name}` needs one of `build`, `buildspec`, `prebuilt: true` and `from_image`"));
-            return Err(problem.hint("name exactly one way in which its files come to be"));
+            return Err(problem.hint(
+                "name exactly one way in which its files come to be; an environment takes back the file's own by leaving that key empty",
+            ));
         }
         Some(SiteSource::FromImage(from)) if !config.services.contains_key(&from.service) => {
             return Err(unknown(at("from_image"), "service", &from.service, config.services.keys()));
@@ -74,12 +82,7 @@ fn site(config: &Config, file: &Node, name: &UnitName, site: &Site) -> Result<()
     if site.prefix.starts_with('/') || site.prefix.ends_with('/') {
         return Err(Problem::new(at("prefix"), "a prefix has no `/` at its ends").hint("write `docs` for keys such as `docs/index.html`"));
     }
-    for (key, value) in [("distribution", &site.distribution), ("url", &site.url)] {
-        if value.as_deref() == Some("") {
-            return Err(Problem::new(at(key), format!("`{key}` is empty")).hint("fill it in, or leave the key out"));
-        }
-    }
-    if let Some(url) = site.url.as_ref().filter(|url| !is_address(url)) {
+    if let Some(url) = site.url.as_ref().filter(|url| !url.is_empty() && !is_address(url)) {
         let problem = Problem::new(at("url"), format!("`{url}` is no address of a page"));
         let near = if url.contains("://") { "shop.example" } else { url.trim_start_matches('/') };
         return Err(problem.hint(format!("write it with its scheme and host: `https://{near}`")));
@@ -109,6 +112,22 @@ fn same_keys_twice(config: &Config, file: &Node) -> Result<(), Problem> {
     Ok(())
 }
 
+/// Two units that roll the same service on ECS would take each other's place, each with the other's old image.
+fn same_service_twice(config: &Config, file: &Node) -> Result<(), Problem> {
+    // Either may be written as an ARN, which ends with the name.
+    let name_of = |text: &str| text.rsplit('/').next().unwrap_or(text).to_owned();
+    let mut seen: BTreeMap<(String, String), &UnitName> = BTreeMap::new();
+    for (name, service) in &config.services {
+        let on_ecs = (name_of(&service.cluster), name_of(&service.service));
+        if let Some(first) = seen.insert(on_ecs, name) {
+            let message = format!("services `{first}` and `{name}` are the same service `{}` on ECS", service.service);
+            let problem = Problem::new(place(file, &["services", name.as_str(), "service"]), message);
+            return Err(problem.hint("make them one: a service on ECS is rolled by one unit, which brings one container's image"));
+        }
+    }
+    Ok(())
+}
+
 /// The prefixes of other sites that lie within that of `site`, in the same bucket. The whole bucket is above every folder.
 pub(super) fn inner(config: &Config, site: &Site) -> BTreeMap<String, UnitName> {
     let within = |other: &Site| match other.prefix.strip_prefix(&site.prefix) {
@@ -132,7 +151,7 @@ fn service(config: &Config, file: &Node, name: &UnitName, service: &Service) -> 
     if waits_for_itself(config, name) {
         return Err(Problem::new(at("after"), format!("service `{name}` waits for itself")).hint("break the circle in `after`"));
     }
-    if let Some(health) = &service.health
+    if let Some(health) = service.health.as_ref().filter(|health| !health.is_empty())
         && !(health.starts_with('/') || is_address(health))
     {
         return Err(Problem::new(at("health"), format!("`{health}` is neither a path nor a URL")).hint("write `/healthz` or `https://…`"));

@@ -4,7 +4,7 @@ use crate::model::yaml::{Entry, Node, Place, Value};
 
 use super::read::{self, Problem};
 use super::types::OVERRIDING;
-use super::{Config, Environment, Given};
+use super::{Config, Environment, Given, check_words};
 
 /// Puts the chosen environment over the file and its variables in.
 ///
@@ -21,6 +21,7 @@ pub(super) fn select(mut file: Node, given: &Given, problems: &mut Vec<Problem>)
             let none = "the configuration has no `environments`, so there is none to choose with --env";
             problems.push(Problem::new(file.place, none).hint("leave --env out, or add `environments` to the file"));
         }
+        check_words::keep_secrets(&file, given, problems);
         return Some((variables(file, given, problems), None));
     };
     let chosen = match chosen(&environments, given) {
@@ -36,13 +37,20 @@ pub(super) fn select(mut file: Node, given: &Given, problems: &mut Vec<Problem>)
         let merged = merge(file.clone(), &overrides);
         if entry.key == chosen {
             let own = variables(own, given, problems);
+            for entry in own.entries().iter().filter(|entry| matches!(&entry.value.value, Value::Scalar { text, .. } if text.is_empty())) {
+                let problem = Problem::new(entry.place, format!("`{}` is empty", entry.key));
+                problems.push(problem.hint("fill it in, or leave the key out"));
+            }
             let environment: Option<Environment> = read::every(&own, problems);
             let account = environment.as_ref().and_then(|environment| environment.account.as_ref());
-            if let Some(account) = account.filter(|text| !(text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit()))) {
+            if let Some(account) =
+                account.filter(|text| !(text.is_empty() || text.len() == 12 && text.bytes().all(|byte| byte.is_ascii_digit())))
+            {
                 let place = own.get("account").map_or(own.place, |node| node.place);
                 problems.push(Problem::new(place, format!("account `{account}`: needs the 12 digits of an AWS account")));
             }
             let environment = environment.map(|environment| Environment { name: chosen.clone(), ..environment });
+            check_words::keep_secrets(&merged, given, problems);
             selected = Some((variables(merged, given, problems), environment));
         } else {
             read::unknown_keys::<Config>(&merged, problems);
@@ -54,6 +62,10 @@ pub(super) fn select(mut file: Node, given: &Given, problems: &mut Vec<Problem>)
 
 /// The environment that is meant.
 fn chosen(environments: &Entry, given: &Given) -> Result<String, Problem> {
+    if !matches!(environments.value.value, Value::Mapping(_) | Value::Null) {
+        let what = format!("`environments` needs to be a mapping, not {}", environments.value.kind());
+        return Err(Problem::new(environments.place, what).hint("name each with a mapping below it: `staging: {region: us-east-1}`"));
+    }
     let names: Vec<&str> = environments.value.entries().iter().map(|entry| entry.key.as_str()).collect();
     match &given.environment {
         _ if names.is_empty() => {

@@ -4,6 +4,7 @@
 
 mod check;
 mod check_migration;
+mod check_words;
 mod definition;
 mod image;
 mod layers;
@@ -105,6 +106,7 @@ fn parse(text: &str, given: &Given) -> Result<Config, Vec<read::Problem>> {
         }
         // What refers to something that could not be read is not wrong itself.
         if problems.is_empty() {
+            check_words::are_filled(&config, &file, &mut problems);
             check::references(&config, &file, &mut problems);
             let secrets = given.variables.iter().filter(|(name, _)| sensitive(name)).map(|(_, value)| value.clone());
             check::arguments(&config, &file, &Mask::new(secrets), &mut problems);

@@ -214,7 +214,7 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
             Value::Null => visitor.visit_unit(),
             Value::Scalar { text, .. } => visitor.visit_str(text),
             Value::Sequence(items) => visitor.visit_seq(Items(items.iter())),
-            Value::Mapping(entries) => visitor.visit_map(Entries { rest: entries.iter(), value: None }),
+            Value::Mapping(entries) => visitor.visit_map(Entries::of(entries)),
         }
     }
 
@@ -258,14 +258,18 @@ impl<'de> de::Deserializer<'de> for Reader<'_> {
 
     fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Problem> {
         match &self.0.value {
-            Value::Mapping(entries) => visitor.visit_map(Entries { rest: entries.iter(), value: None }),
-            Value::Null => visitor.visit_map(Entries { rest: [].iter(), value: None }),
+            Value::Mapping(entries) => visitor.visit_map(Entries::of(entries)),
+            Value::Null => visitor.visit_map(Entries::of(&[])),
             _ => Err(Problem::new(self.0.place, format!("a mapping was expected here, not {}", self.0.kind()))),
         }
     }
 
-    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, _: &'static [&'static str], visitor: V) -> Result<V::Value, Problem> {
-        self.deserialize_map(visitor)
+    fn deserialize_struct<V: Visitor<'de>>(self, _: &'static str, keys: &'static [&'static str], visitor: V) -> Result<V::Value, Problem> {
+        match &self.0.value {
+            // A key whose value was commented out is as good as none.
+            Value::Mapping(entries) => visitor.visit_map(Entries { optional: keys, ..Entries::of(entries) }),
+            _ => self.deserialize_map(visitor),
+        }
     }
 
     fn deserialize_newtype_struct<V: Visitor<'de>>(self, _: &'static str, visitor: V) -> Result<V::Value, Problem> {
@@ -294,13 +298,22 @@ impl<'de> SeqAccess<'de> for Items<'_> {
 struct Entries<'a> {
     rest: std::slice::Iter<'a, Entry>,
     value: Option<&'a Node>,
+    /// Passed over where nothing stands behind them.
+    optional: &'static [&'static str],
+}
+
+impl<'a> Entries<'a> {
+    fn of(entries: &'a [Entry]) -> Self {
+        Self { rest: entries.iter(), value: None, optional: &[] }
+    }
 }
 
 impl<'de> MapAccess<'de> for Entries<'_> {
     type Error = Problem;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Problem> {
-        let Some(entry) = self.rest.next() else { return Ok(None) };
+        let is_none = |entry: &Entry| entry.value.value == Value::Null && self.optional.contains(&entry.key.as_str());
+        let Some(entry) = self.rest.find(|entry| !is_none(entry)) else { return Ok(None) };
         self.value = Some(&entry.value);
         let key: de::value::StrDeserializer<'_, Problem> = entry.key.as_str().into_deserializer();
         seed.deserialize(key).map(Some).map_err(|problem| within(problem, entry.place))

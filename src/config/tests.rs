@@ -124,6 +124,96 @@ fn a_key_without_a_value_is_as_good_as_none_where_lists_and_mappings_stand() {
 }
 
 #[test]
+fn a_key_without_a_value_is_as_good_as_none_where_a_value_stands_too() {
+    let text = SHOP
+        .replace("bucket: shop-web", "bucket: shop-web, prefix: , output: ~, prebuilt: null, url: , keep: {releases: , days: 3}")
+        .replace("timeout: 90s", "timeout:")
+        + "registry:\nenvironments:\n  staging:\n    account:\n";
+    let config = parsed(&text, &Given::default()).unwrap();
+    let site = &config.sites[&"web".parse().unwrap()];
+    assert_eq!((site.prefix.as_str(), site.output.as_str(), site.prebuilt), ("", "dist", false));
+    assert_eq!((&site.url, site.keep.releases, site.keep.days), (&None, 5, 3));
+    assert_eq!(config.services[&"api".parse().unwrap()].timeout.to_string(), "15m");
+    assert!(refused(&SHOP.replace("bucket: shop-web", "bucket: ")).contains("the key `bucket` is missing here"));
+    assert!(refused(&SHOP.replace("bucket: shop-web", "bucket: x, buckett: ")).contains("unknown key `buckett`"));
+}
+
+#[test]
+fn what_a_variable_has_left_empty_is_refused_where_it_would_mean_something_else() {
+    let given = Given { variables: [("NONE".to_owned(), String::new())].into(), ..Given::default() };
+    for (from, key) in [
+        ("cluster: shop", "cluster"),
+        ("service: api\n", "service"),
+        ("container: web", "container"),
+        ("repository: shop/api", "repository"),
+        ("build: npm run build", "build"),
+        ("function: shop-migrate", "function"),
+        ("state: s3://shop-state/windlass/", "registry"),
+        ("state: s3://shop-state/windlass/", "environments: {staging: {region"),
+        ("state: s3://shop-state/windlass/", "environments: {staging: {role_arn"),
+    ] {
+        let state = if key.starts_with("env") || key == "registry" { "state: none\n" } else { "" };
+        let braces = "}".repeat(key.matches('{').count());
+        let text = SHOP.replacen(from, &format!("{state}{key}: \"${{NONE}}\"{braces}{}", if from.ends_with('\n') { "\n" } else { "" }), 1);
+        let said = parsed(&text, &given).unwrap_err();
+        let key = key.rsplit('{').next().unwrap();
+        assert!(said.contains(&format!("`{key}` is empty")) && said.contains("fill it in"), "{key}: {said}");
+    }
+}
+
+#[test]
+fn one_service_on_ecs_is_rolled_by_one_unit() {
+    let with = |cluster: &str, service: &str| {
+        let jobs = format!("  jobs: {{image: {{repository: shop/api}}, cluster: {cluster}, service: {service}, container: jobs}}\n");
+        parsed(&SHOP.replace("migrations:\n", &format!("{jobs}migrations:\n")), &Given::default())
+    };
+    let arn = "\"arn:aws:ecs:us-east-1:111111111111:cluster/shop\"";
+    for cluster in ["shop", arn] {
+        let said = with(cluster, "api").unwrap_err();
+        assert!(said.contains("services `api` and `jobs` are the same service `api` on ECS"), "{said}");
+    }
+    assert!(with("shop", "jobs").is_ok() && with("other", "api").is_ok());
+}
+
+#[test]
+fn a_registry_is_a_host() {
+    let with = |registry: &str| parsed(&format!("{SHOP}registry: {registry}\n"), &Given::default());
+    assert!(with("127.0.0.1:4566").is_ok());
+    assert!(with("http://127.0.0.1:4566/").unwrap_err().contains("without `/` at its end: `127.0.0.1:4566`"));
+}
+
+#[test]
+fn a_secret_does_not_get_into_what_is_kept() {
+    let variables =
+        [("DATABASE_URL", "postgres://ada:s3cr3t@db/shop"), ("GIT_COMMIT", "1a2b")].map(|(name, value)| (name.into(), value.into()));
+    let given = Given { variables: variables.into(), ..Given::default() };
+    let command = |command: &str| {
+        SHOP.replace(
+            "{framework: django, driver: lambda-image, from: api, function: shop-migrate}",
+            &format!("{{framework: command, driver: local, from: api, {command}}}"),
+        )
+    };
+    for text in [
+        command("command: \"migrate ${DATABASE_URL}\""),
+        command("command: [migrate, \"${DATABASE_URL}\"]"),
+        SHOP.replace("container: web", "container: web\n    env: {DB: \"${DATABASE_URL}\"}"),
+        SHOP.replace("container: web", "container: web\n    health: \"https://x/?${DATABASE_URL}\""),
+        SHOP.replace("container: web", "container: web\n    health_holds: \"${DATABASE_URL}\""),
+    ] {
+        let said = parsed(&text, &given).unwrap_err();
+        assert!(said.contains("the variable `DATABASE_URL` looks secret") && !said.contains("s3cr3t"), "{said}");
+    }
+    for text in [
+        command("command: \"migrate $${DATABASE_URL}\""),
+        command("command: migrate, env: {DB: \"${DATABASE_URL}\"}"),
+        SHOP.replace("container: web", "container: web\n    health_holds: \"${GIT_COMMIT}\""),
+        SHOP.replace("npm run build", "\"build ${DATABASE_URL}\""),
+    ] {
+        parsed(&text, &given).unwrap();
+    }
+}
+
+#[test]
 fn an_environment_overrides_any_key_and_must_be_chosen_where_there_are_several() {
     let environments = "\
 environments:
@@ -209,6 +299,7 @@ fn a_prefix_may_end_with_a_slash_and_an_environment_may_say_nothing() {
     assert_eq!(config.sites[&"web".parse().unwrap()].prefix, "docs");
     assert_eq!(config.environment.unwrap().name, "staging");
     assert!(refused(&format!("{SHOP}environments: {{}}\n")).contains("`environments` names none"));
+    assert!(refused(&format!("{SHOP}environments: [staging]\n")).contains("`environments` needs to be a mapping, not a list"));
     assert!(refused(&SHOP.replace("app: shop", "app: ${A:-shop}")).contains("is not the name of a variable"));
 }
 

@@ -111,9 +111,15 @@ pub enum Runs {
     Local {
         /// The directory, from the configuration's.
         directory: String,
-        /// Variables beside those of this process.
+        /// Variables beside those of this process. They may be secret, as an address of a database is: what is written down has their names
+        /// alone, and nothing is run that was read from there.
+        #[serde(serialize_with = "names_alone")]
         env: BTreeMap<String, String>,
     },
+}
+
+fn names_alone<S: serde::Serializer>(variables: &BTreeMap<String, String>, to: S) -> Result<S::Ok, S::Error> {
+    to.collect_map(variables.keys().map(|name| (name, "***")))
 }
 
 /// What a function's zip is made of.
@@ -356,6 +362,17 @@ mod tests {
         let unbuilt = draw(ImageRef::FromStep("api".parse().unwrap()), Some(&last));
         assert_eq!((unbuilt.applied, update(&unbuilt)), (false, None));
         assert!(!draw(ImageRef::Known(uri("1")), None).applied);
+    }
+
+    #[test]
+    fn variables_of_a_command_are_written_down_by_their_names_alone() {
+        let more = serde_json::json!({"driver": "local", "env": {"DATABASE_URL": "postgres://ada:s3cr3t@db/shop"}});
+        let (image, none) = (ImageRef::Known(uri("1")), History::default());
+        let plan = draw(&migration(&more), &service(), image, &Found::Machine, None, &none, RiskyMigrations::Warn);
+        assert!(matches!(&plan.runs, Runs::Local { env, .. } if env["DATABASE_URL"].contains("s3cr3t")));
+        let written = serde_json::to_string(&plan).unwrap();
+        assert!(written.contains("DATABASE_URL") && !written.contains("s3cr3t"), "{written}");
+        assert!(serde_json::from_str::<MigrationPlan>(&written).is_ok());
     }
 
     #[test]

@@ -225,6 +225,15 @@ fn environment(request: &Request, site: &Site) -> Environment {
     environment
 }
 
+/// What the shell is given. Whoever lists processes sees that: a command that the configuration has put a secret into goes by a variable.
+fn unseen(script: &str, mut environment: Environment, events: &Events) -> (String, Environment) {
+    if events.masked(script) == script {
+        return (script.to_owned(), environment);
+    }
+    environment.insert("WINDLASS_BUILD".into(), script.into());
+    ("eval \"$WINDLASS_BUILD\"".to_owned(), environment)
+}
+
 async fn run(
     request: &Request,
     name: &UnitName,
@@ -235,7 +244,8 @@ async fn run(
     events: &Events,
 ) -> Result<((), Outcome, String), Failure> {
     let directory = request.project.root.join(&site.path);
-    let command = process::Command { script: script.to_owned(), directory, environment, deadline: None };
+    let (run, environment) = unseen(script, environment, events);
+    let command = process::Command { script: run, directory, environment, deadline: None };
     let mut tail = process::Tail::default();
     let ended = process::run(&command, |_, line| {
         events.output(step, line);

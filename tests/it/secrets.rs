@@ -73,8 +73,10 @@ async fn a_secret_that_a_failing_build_prints_is_masked() {
 
 #[tokio::test]
 async fn a_secret_in_the_build_command_is_masked() {
-    let shop = shop("secret-command", "\"echo ${NPM_TOKEN} > /dev/null\"").await;
+    let shop = shop("secret-command", "\"tr '\\\\0' ' ' < /proc/$$/cmdline > ../seen; echo ${NPM_TOKEN} > /dev/null\"").await;
     assert_silent(&shop.run(&["plan"]).expect(0));
+    let seen = std::fs::read_to_string(shop.scene.project().join("../seen")).unwrap();
+    assert!(seen.starts_with("/bin/sh -c ") && !seen.contains(TOKEN), "whoever lists processes sees it: {seen}");
     assert_silent(&shop.run(&["release", "--format", "json"]).expect(0));
     assert_not_kept(&shop).await;
     shop.configure("> /dev/null", "> /dev/null; exit 1");
