@@ -17,8 +17,21 @@ pub struct Status {
     pub region: String,
     /// Who is releasing now, if anybody is.
     pub releasing: Option<String>,
+    /// The newest release, if it has failed, or was cut off.
+    pub unfinished: Option<Unfinished>,
     /// Its units.
     pub units: Vec<UnitStatus>,
+}
+
+/// A release that has not come to a good end.
+#[derive(Debug, Clone, PartialEq, Serialize)]
+pub struct Unfinished {
+    /// Its id.
+    pub release: String,
+    /// The exit code of its last run; none if that was killed.
+    pub exit: Option<u8>,
+    /// Why it failed.
+    pub failure: Option<String>,
 }
 
 /// What is live of one unit.

@@ -16,7 +16,7 @@ mod name;
 mod release;
 pub mod yaml;
 
-pub use answer::{Check, Finding, Status, UnitStatus, Verdict, Verification};
+pub use answer::{Check, Finding, Status, Unfinished, UnitStatus, Verdict, Verification};
 pub use build::{Authority, BaseImage, BuildSecret, ImageTag, SecretFrom};
 pub use ci::CiSystem;
 pub use definition::ANSWERED_ONLY;

@@ -3,14 +3,14 @@
 use crate::aws::Aws;
 use crate::config::Site;
 use crate::event::Events;
-use crate::journal::{Live, LiveService, Published};
-use crate::model::{Failure, ImageUri, ObjectKey, Stage, Status, UnitKind, UnitName, UnitStatus};
+use crate::journal::{Journal, Live, LiveService, Published};
+use crate::model::{Failure, ImageUri, ObjectKey, Stage, Status, Unfinished, UnitKind, UnitName, UnitStatus};
 use crate::service::plan::Found;
 use crate::site::observe::Look;
 use crate::site::plan::Manifest;
 use crate::{service, site};
 
-use super::{Request, lease, preflight, scope, world};
+use super::{Request, lease, parts, preflight, scope, world};
 
 pub(super) async fn status(request: &Request, events: &Events) -> Result<Status, Failure> {
     let config = &request.project.config;
@@ -75,17 +75,31 @@ pub(super) async fn status(request: &Request, events: &Events) -> Result<Status,
             drift,
         });
     }
+    let releasing = match &journal {
+        Some(journal) => lease::holder(journal).await?,
+        None => None,
+    };
+    let unfinished = match &journal {
+        Some(journal) => unfinished(journal).await.filter(|last| last.exit.is_some() || releasing.is_none()),
+        None => None,
+    };
     Ok(Status {
         app: config.app.clone(),
         environment: config.environment.as_ref().map(|environment| environment.name.clone()).unwrap_or_default(),
         account: identity.account,
         region: aws.region().to_owned(),
-        releasing: match &journal {
-            Some(journal) => lease::holder(journal).await?,
-            None => None,
-        },
+        releasing,
+        unfinished,
         units,
     })
+}
+
+/// The newest release, unless it has come to a good end. Who may not list releases is told what is live all the same.
+async fn unfinished(journal: &Journal) -> Option<Unfinished> {
+    let newest = journal.releases().await.ok()?.into_iter().next()?;
+    let record = parts::record(journal, &newest).await.ok().flatten().filter(|record| !record.is_done())?;
+    let run = record.runs.last()?;
+    Some(Unfinished { release: record.release.to_string(), exit: run.exit, failure: run.failure.clone() })
 }
 
 fn describe(found: &Found, container: &str, recorded: Option<&LiveService>) -> (String, Option<String>) {

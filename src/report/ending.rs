@@ -4,7 +4,7 @@ use crate::journal::Record;
 use crate::model::Stage;
 use crate::plan::Plan;
 
-use super::units::{State, units};
+use super::units::{State, UnitChange, units};
 
 /// So many lines are read by somebody who has been woken up.
 pub const LAST_LINES: usize = 15;
@@ -17,11 +17,7 @@ const NAMED: usize = 6;
 #[must_use]
 pub fn ending(plan: &Plan, record: Option<&Record>, failed: bool, kept: bool) -> Vec<String> {
     let mut changes = units(plan, record);
-    changes.sort_by_key(|change| change.state);
-    if failed && changes.len() > NAMED {
-        // What went well can be counted; what is still to come is what has to be known.
-        changes.sort_by_key(|change| (change.state != State::Unsure, change.state != State::Waiting, change.state));
-    }
+    in_order(&mut changes, failed);
     let width = changes.iter().take(NAMED).map(|change| change.name.as_str().len()).max().unwrap_or_default();
     let mut lines: Vec<String> =
         changes.iter().take(NAMED).map(|change| format!("{:<10}  {:<width$}  {}", "live", change.name, change.text())).collect();
@@ -35,6 +31,15 @@ pub fn ending(plan: &Plan, record: Option<&Record>, failed: bool, kept: bool) ->
         }
     }
     lines
+}
+
+/// Those first that somebody has to look at.
+fn in_order(changes: &mut [UnitChange], failed: bool) {
+    changes.sort_by_key(|change| change.state);
+    if failed && changes.len() > NAMED {
+        // What went well can be counted; what has failed, and what is still to come, is what has to be known.
+        changes.sort_by_key(|change| (!change.failed, change.state != State::Unsure, change.state != State::Waiting, change.state));
+    }
 }
 
 fn next(record: &Record) -> String {
@@ -63,4 +68,28 @@ fn took(record: &Record) -> Option<String> {
     let stages = stages.collect::<Vec<_>>().join(", ");
     let stages = if stages.is_empty() { String::new() } else { format!(": {stages}") };
     Some(format!("{:<10}  {}{stages}", "took", super::seconds(seconds)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::model::UnitKind;
+
+    #[test]
+    fn what_has_failed_is_among_those_that_are_named() {
+        let change = |name: &str, state, failed| UnitChange {
+            kind: UnitKind::Service,
+            name: name.parse().unwrap(),
+            before: String::new(),
+            after: String::new(),
+            state,
+            failed,
+        };
+        let new = ["a", "b", "c"].map(|name| change(name, State::Changed, false));
+        let waiting = ["d", "e", "f", "g", "h", "i"].map(|name| change(name, State::Waiting, name == "i"));
+        let mut changes = [&new[..], &waiting[..], &[change("db", State::Untouched, true)]].concat();
+        in_order(&mut changes, true);
+        let names: Vec<&str> = changes.iter().take(NAMED).map(|change| change.name.as_str()).collect();
+        assert_eq!(names, ["i", "db", "d", "e", "f", "g"]);
+    }
 }

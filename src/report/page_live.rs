@@ -64,6 +64,7 @@ fn recorded(record: &Record) -> Vec<UnitChange> {
         before: before.unwrap_or_else(|| "nothing recorded".to_owned()),
         after,
         state: State::Changed,
+        failed: false,
     };
     let Record { before, after, release, .. } = record;
     let revision = |arn: &str| arn.rsplit('/').next().unwrap_or(arn).to_owned();

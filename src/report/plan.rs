@@ -1,8 +1,9 @@
 //! A plan as people read it: stage by stage, what changes, and what does not in one line.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
-use crate::image::plan::BuildPlan;
+use crate::image::plan::{BuildPlan, ImagePlan};
 use crate::migration::plan::{MadeOf, MigrationPlan, Runs};
 use crate::model::{Authority, ImageRef, Stage, UnitName};
 use crate::plan::Plan;
@@ -143,8 +144,20 @@ fn assets(plan: &Plan, out: &mut String) -> std::fmt::Result {
     Ok(())
 }
 
+/// Each image with the names of those that share it, as services of the same code do: it is made once.
+fn once(images: &BTreeMap<UnitName, ImagePlan>) -> Vec<(String, &ImagePlan)> {
+    let mut all: Vec<(String, &ImagePlan)> = Vec::new();
+    for (name, image) in images {
+        match all.iter_mut().find(|(_, other)| (&other.uri, &other.tag) == (&image.uri, &image.tag)) {
+            Some((names, _)) => *names = format!("{names}, {name}"),
+            None => all.push((name.to_string(), image)),
+        }
+    }
+    all
+}
+
 fn images(plan: &Plan, out: &mut String) -> std::fmt::Result {
-    for (name, image) in &plan.images {
+    for (name, image) in once(&plan.images) {
         if let Some(copy) = &image.copy {
             if copy.create_repository {
                 writeln!(
@@ -335,4 +348,20 @@ fn publish(plan: &Plan, out: &mut String) -> std::fmt::Result {
         writeln!(out, "  check {name} at {}", check.url)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_image_that_services_share_is_told_once() {
+        let image = |tag: &str| -> ImagePlan {
+            let image = serde_json::json!({"repository": "shop/api", "uri": "host/shop/api", "tag": tag, "build": null, "present": null});
+            serde_json::from_value(image).unwrap()
+        };
+        let images = [("api", "1"), ("jobs", "2"), ("worker", "1")].map(|(name, tag)| (name.parse().unwrap(), image(tag)));
+        let told: Vec<String> = once(&images.into()).into_iter().map(|(names, image)| format!("{names}: {}", image.tag)).collect();
+        assert_eq!(told, ["api, worker: 1", "jobs: 2"]);
+    }
 }

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use crate::model::{Status, Verdict, Verification};
+use crate::model::{Check, Status, Unfinished, Verdict, Verification};
 
 use super::junit::{TestCase, TestFailure};
 
@@ -14,6 +14,14 @@ pub fn status_text(status: &Status) -> String {
     if let Some(holder) = &status.releasing {
         // Writing to a String cannot fail.
         let _ = writeln!(out, "a release is under way: {holder}");
+    }
+    if let Some(Unfinished { release, exit, failure }) = &status.unfinished {
+        let came = match (exit, failure) {
+            (Some(exit), Some(failure)) => format!("failed ({exit}): {}", super::first_line(failure)),
+            (Some(exit), None) => format!("failed ({exit})"),
+            (None, _) => "was cut off: the same command goes on with it".to_owned(),
+        };
+        let _ = writeln!(out, "the last release, {release}, {came}\n  → `windlass history {release}` says what it has done");
     }
     let width = status.units.iter().map(|unit| unit.name.as_str().len()).max().unwrap_or_default();
     for unit in &status.units {
@@ -41,18 +49,18 @@ pub fn verification_text(verification: &Verification) -> String {
     }
     let _ = writeln!(out, "\ninfrastructure");
     let mut on = "";
-    for check in &verification.checks {
+    for (at, check) in verification.checks.iter().enumerate() {
         if check.on != on {
             let _ = writeln!(out, "  {}", check.on);
             on = &check.on;
         }
-        let verdict = match check.verdict {
-            Verdict::Ok => "ok",
-            Verdict::Warn => "warn",
-            Verdict::Fail => "FAIL",
-            Verdict::NotSeen => "not seen",
-        };
-        let _ = writeln!(out, "    {verdict:<8}  {}: {}", check.check, check.seen);
+        // Sites that share a distribution have what is said of it in common.
+        let same = |other: &&Check| check.on.starts_with("site ") && Check { on: check.on.clone(), ..(*other).clone() } == *check;
+        if let Some(first) = verification.checks[..at].iter().find(same) {
+            let _ = writeln!(out, "    {:<8}  {}: as of {}", word(check.verdict), check.check, first.on);
+            continue;
+        }
+        let _ = writeln!(out, "    {:<8}  {}: {}", word(check.verdict), check.check, check.seen);
         if let Some(cure) = &check.cure {
             let _ = writeln!(out, "              → {cure}");
         }
@@ -61,6 +69,15 @@ pub fn verification_text(verification: &Verification) -> String {
     let (ok, warn, fail, unseen) = (count(Verdict::Ok), count(Verdict::Warn), count(Verdict::Fail), count(Verdict::NotSeen));
     let _ = writeln!(out, "\n{ok} ok, {warn} to think about, {fail} failed, {unseen} not seen");
     out
+}
+
+fn word(verdict: Verdict) -> &'static str {
+    match verdict {
+        Verdict::Ok => "ok",
+        Verdict::Warn => "warn",
+        Verdict::Fail => "FAIL",
+        Verdict::NotSeen => "not seen",
+    }
 }
 
 /// The same as test cases: a suite for each thing, what could not be seen is skipped.
@@ -91,4 +108,53 @@ pub fn verification_cases(verification: &Verification) -> Vec<TestCase> {
         }
     });
     findings.chain(checks).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_release_that_has_failed_is_told_above_what_is_live() {
+        let status = |exit, failure: Option<&str>| {
+            let unfinished = Unfinished { release: "20261121T054700123Z-1a2b3c4d".into(), exit, failure: failure.map(str::to_owned) };
+            let (account, region) = ("1".to_owned(), "us-east-1".to_owned());
+            let status = Status {
+                app: "shop".parse().unwrap(),
+                environment: String::new(),
+                account,
+                region,
+                releasing: None,
+                unfinished: Some(unfinished),
+                units: Vec::new(),
+            };
+            status_text(&status)
+        };
+        assert_eq!(
+            status(Some(30), Some("service `api`: the rollout failed and was rolled back: it crashed\nand more")),
+            "shop: account 1 in us-east-1\n\
+             the last release, 20261121T054700123Z-1a2b3c4d, failed (30): service `api`: the rollout failed and was rolled back: it crashed\n  \
+             → `windlass history 20261121T054700123Z-1a2b3c4d` says what it has done\n"
+        );
+        assert!(status(None, None).contains("was cut off: the same command goes on with it\n"));
+    }
+
+    #[test]
+    fn what_sites_have_in_common_is_told_once() {
+        let check = |on: &str, seen: &str| Check {
+            check: "waf".into(),
+            on: format!("site `{on}`"),
+            verdict: Verdict::Warn,
+            seen: seen.into(),
+            cure: Some("attach one".into()),
+        };
+        let checks = vec![check("docs", "`E1` has none"), check("web", "`E1` has none"), check("shop", "`E2` has none")];
+        let (account, region) = ("1".to_owned(), "us-east-1".to_owned());
+        let text = verification_text(&Verification { account, region, findings: Vec::new(), checks });
+        assert!(
+            text.contains("  site `web`\n    warn      waf: as of site `docs`\n  site `shop`\n    warn      waf: `E2` has none\n"),
+            "{text}"
+        );
+        assert_eq!((text.matches("attach one").count(), text.contains("3 to think about")), (2, true), "{text}");
+    }
 }

@@ -33,6 +33,8 @@ pub(super) struct UnitChange {
     /// What is, or was to be.
     pub(super) after: String,
     pub(super) state: State,
+    /// Is it one of those that the run has failed at?
+    pub(super) failed: bool,
 }
 
 impl UnitChange {
@@ -68,6 +70,11 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
         let own = |step: &&StepRan| step.stage == Some(stage) && step.unit == name.as_str() && actions.contains(&step.action.as_str());
         steps.iter().rev().find(own)
     };
+    // That it was brought back does not mend what failed.
+    let failed = |name: &UnitName| {
+        let own = |step: &&StepRan| step.stage.is_some() && step.unit == name.as_str() && step.action != "roll back";
+        steps.iter().rev().find(own).is_some_and(|step| step.outcome == Outcome::Failed)
+    };
     let mut changes = Vec::new();
     for (name, migration) in &plan.migrations {
         let before = record.and_then(|record| record.before.migrations.get(name));
@@ -82,7 +89,7 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
             Some((_, step)) => (State::Changed, few(super::first_line(&step.detail))),
             None => (State::Waiting, format!("migrated with {}", image_of(&migration.image))),
         };
-        changes.push(UnitChange { kind: UnitKind::Migration, name: name.clone(), before, after, state });
+        changes.push(UnitChange { kind: UnitKind::Migration, failed: failed(name), name: name.clone(), before, after, state });
     }
     for (name, service) in &plan.services {
         let before = format!("{} ({})", revision(&service.from), short(&service.from_image));
@@ -105,7 +112,7 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
             _ => State::Waiting,
         };
         let after = if state == State::Changed { rolled } else { planned };
-        changes.push(UnitChange { kind: UnitKind::Service, name: name.clone(), before, after, state });
+        changes.push(UnitChange { kind: UnitKind::Service, failed: failed(name), name: name.clone(), before, after, state });
     }
     for (name, site) in &plan.sites {
         let before = record.and_then(|record| record.before.sites.get(name));
@@ -121,7 +128,7 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
             None => State::Waiting,
         };
         let before = if state == State::Unchanged && record.is_none() { size } else { before };
-        changes.push(UnitChange { kind: UnitKind::Site, name: name.clone(), before, after, state });
+        changes.push(UnitChange { kind: UnitKind::Site, failed: failed(name), name: name.clone(), before, after, state });
     }
     changes
 }
