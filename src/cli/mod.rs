@@ -16,6 +16,7 @@ mod local;
 mod man;
 mod migration_handler;
 mod outputs;
+mod pasted;
 mod plan;
 mod policy;
 mod prebuilt;
@@ -98,20 +99,21 @@ fn ended(arguments: &Arguments, result: Result<ExitCode, Failure>) -> ExitCode {
         Ok(code) => return code,
         Err(failure) => hinted(failure),
     };
-    let color = arguments.common.color.stderr();
+    let common = &arguments.common;
+    let color = common.color.stderr();
     let mask = session::mask();
     // Where stderr is gone there is nobody left to tell.
     let annotation = annotation(&failure).unwrap_or_default();
-    let text = annotation + &failure_text(&failure, color);
+    let text = annotation + &pasted::pasted(common, &failure_text(&failure, color));
     let _ = std::io::stderr().write_all(mask.apply(&text).as_bytes());
-    if arguments.common.format == Format::Json {
+    if common.format == Format::Json {
         let json = serde_json::json!({
             "event": "failed",
             "exit": failure.exit().code(),
             "meaning": failure.exit(),
             "what": failure.to_string(),
             "causes": failure.causes(),
-            "hint": failure.hint_text(),
+            "hint": failure.hint_text().map(|hint| pasted::pasted(common, hint)),
         });
         let _ = print(&mask.apply(&format!("{json}\n")));
     }

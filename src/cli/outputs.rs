@@ -17,6 +17,7 @@ use crate::release::{Account, Hold, Released, Request, ServiceImage, Stop, Witne
 use crate::report::{self, TestCase, TestFailure};
 
 use super::arguments::Common;
+use super::pasted::pasted;
 use super::session;
 
 /// Files to be written.
@@ -171,9 +172,9 @@ pub(super) async fn reported(
     let written = write(outputs, verb, &ran, &account, &result);
     let quiet = session::progress(common) == report::Progress::None;
     // That the run failed weighs more than that nobody can read of it.
-    let released = result.map_err(|failure| if quiet { failure } else { last_words(&account, failure) })?;
+    let released = result.map_err(|failure| if quiet { failure } else { last_words(common, &account, failure) })?;
     if !quiet && !released.plan.is_empty() {
-        say(&ending(&account, false));
+        say(common, &ending(&account, false));
     }
     written.map(|()| released)
 }
@@ -184,25 +185,26 @@ fn ending(account: &Account, failed: bool) -> Vec<String> {
     report::ending(plan, Some(record), failed, account.kept)
 }
 
-fn say(lines: &[String]) {
+fn say(common: &Common, lines: &[String]) {
     let text: String = lines.iter().flat_map(|line| [line.as_str(), "\n"]).collect();
+    let text = pasted(common, &text);
     // Where stderr is gone there is nobody left to tell.
     let _ = std::io::stderr().write_all(session::mask().apply(&text).as_bytes());
 }
 
 /// Says what is live before the failure is printed, and sees to it that both are few lines together: what is longer comes first.
-fn last_words(account: &Account, failure: Failure) -> Failure {
+fn last_words(common: &Common, account: &Account, failure: Failure) -> Failure {
     let lines = ending(account, true);
     let text = super::failure_text(&failure, false);
     let length = text.lines().count();
     // The hint, or the list of hints, is never cut.
     let rest = length - failure.causes().iter().map(|cause| cause.lines().count()).sum::<usize>();
     if lines.is_empty() || lines.len() + length <= report::LAST_LINES {
-        say(&lines);
+        say(common, &lines);
         return failure;
     }
-    say(&text.lines().map(str::to_owned).collect::<Vec<_>>());
-    say(&lines);
+    say(common, &text.lines().map(str::to_owned).collect::<Vec<_>>());
+    say(common, &lines);
     failure.brief(report::LAST_LINES.saturating_sub(lines.len() + rest + 1).max(1))
 }
 

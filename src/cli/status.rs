@@ -16,7 +16,7 @@ pub(super) async fn run(common: &Common, verb: &Units) -> Result<ExitCode, Failu
     });
     let status = status.await?;
     match common.format {
-        Format::Human => super::print(&report::status_text(&status))?,
+        Format::Human => super::print(&super::pasted::pasted(common, &report::status_text(&status)))?,
         Format::Json => super::print_json(&status)?,
     }
     Ok(ExitCode::SUCCESS)

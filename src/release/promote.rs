@@ -183,7 +183,7 @@ fn fit(source: Source<'_>) -> Result<Source<'_>, Box<Failure>> {
     if !record.is_done() {
         return refuse(
             format!("it did not come to a good end in `{environment}`"),
-            "finish it there, or name one that `windlass history` calls done",
+            &format!("finish it there, or name one that `windlass history --env {environment}` calls done"),
         );
     }
     let ran: BTreeSet<Stage> = record.runs.iter().flat_map(|run| run.stages.iter().copied()).collect();
@@ -192,8 +192,8 @@ fn fit(source: Source<'_>) -> Result<Source<'_>, Box<Failure>> {
     let missing = [(Stage::Services, !config.services.is_empty()), (Stage::Publish, !config.sites.is_empty())];
     let missing = missing.into_iter().find(|(stage, wanted)| lacks(*stage, *wanted));
     if let Some((stage, _)) = missing.filter(|_| record.restores.is_none()) {
-        let hint = "run the stages that are left with `windlass stage`, then promote it";
-        return refuse(format!("it has not come to the stage `{stage}` in `{environment}` yet"), hint);
+        let hint = format!("run the stages that are left with `windlass stage --env {environment}`, then promote it");
+        return refuse(format!("it has not come to the stage `{stage}` in `{environment}` yet"), &hint);
     }
     Ok(source)
 }

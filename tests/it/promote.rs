@@ -237,7 +237,7 @@ async fn what_cannot_be_promoted_is_refused_with_words() {
     assert_snapshot!(shop.refused(&["promote", &failed, "--env", "production"], 11), @r"
     error: release [release] cannot be promoted; nothing was changed
        it did not come to a good end in `staging`
-    hint: finish it there, or name one that `windlass history` calls done
+    hint: finish it there, or name one that `windlass history --env staging` calls done
     ");
 
     // A repository that is not there.
