@@ -113,10 +113,15 @@ pub(super) enum Color {
 impl Color {
     /// May stderr be coloured? `NO_COLOR` (<https://no-color.org>) is honoured unless the flag says otherwise.
     pub(super) fn stderr(self) -> bool {
+        self.on(&std::io::stderr())
+    }
+
+    /// May this be coloured?
+    pub(super) fn on(self, stream: &impl std::io::IsTerminal) -> bool {
         match self {
             Self::Always => true,
             Self::Never => false,
-            Self::Auto => super::lively_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
+            Self::Auto => super::lively(stream) && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty()),
         }
     }
 }
@@ -305,23 +310,29 @@ pub(super) struct History {
 #[derive(Debug, Args)]
 pub(super) struct Locking {
     /// How long to wait for another release to end, instead of exiting with 12 at once: 90s, 15m
-    #[arg(long, value_name = "TIME", env = "WINDLASS_LOCK_WAIT")]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_LOCK_WAIT", value_parser = time)]
     pub(super) lock_wait: Option<Duration>,
     /// How long the lock outlives a run that was killed on another machine [default: 60s]
-    #[arg(long, value_name = "TIME", env = "WINDLASS_LEASE")]
+    #[arg(long, value_name = "TIME", env = "WINDLASS_LEASE", value_parser = time)]
     pub(super) lease: Option<Duration>,
     /// Release although what is live is newer
     #[arg(long)]
     pub(super) allow_older: bool,
 }
 
+/// An empty variable of a pipeline is as good as none.
+fn time(text: &str) -> Result<Duration, crate::model::Invalid> {
+    if text.is_empty() { Ok(Duration(std::time::Duration::ZERO)) } else { text.parse() }
+}
+
 impl Locking {
     pub(super) fn hold(&self) -> Hold {
         let default = Hold::default();
+        let said = |time: Option<Duration>| time.map(|time| time.0).filter(|time| !time.is_zero());
         Hold {
-            wait: self.lock_wait.map_or(default.wait, |wait| wait.0),
+            wait: said(self.lock_wait).unwrap_or(default.wait),
             // A lease is renewed four times over, and S3's dates are in whole seconds.
-            lease: self.lease.map_or(default.lease, |lease| lease.0.max(std::time::Duration::from_secs(4))),
+            lease: said(self.lease).map_or(default.lease, |lease| lease.max(std::time::Duration::from_secs(4))),
             allow_older: self.allow_older,
         }
     }

@@ -114,7 +114,7 @@ pub(super) async fn run(common: &Common, verb: &Build) -> Result<ExitCode, Failu
         return Ok(ExitCode::SUCCESS);
     }
     order.stop = Some(stop.clone());
-    let printer = Printer::new(verb.log_format, common.color.stderr());
+    let printer = Printer::new(verb.log_format, common.color.on(&std::io::stdout()));
     let say = |said| printer.print(said);
     let build = async { if verb.batch { buildspec::run_batch(&order, &say).await } else { buildspec::run(&order, &say).await } };
     let result = tokio::select! {

@@ -26,7 +26,9 @@ pub(super) async fn run(common: &Common, action: LocalAction) -> Result<ExitCode
         LocalAction::Status => Ok(Some(local::status(&settings).await)),
     });
     match (status.await?, common.format) {
-        (None, _) => {}
+        (None, Format::Human) => {}
+        // As `status` says it.
+        (None, Format::Json) => super::print_json(&Status { cloud: None, database: None })?,
         (Some(status), Format::Human) => super::print(&text(&status))?,
         (Some(status), Format::Json) => super::print_json(&status)?,
     }

@@ -29,7 +29,7 @@ mod stage;
 mod status;
 mod verify;
 
-use std::io::{IsTerminal as _, Write as _};
+use std::io::{IsTerminal, Write as _};
 use std::process::ExitCode;
 
 use clap::FromArgMatches as _;
@@ -190,10 +190,14 @@ fn print_json(value: &impl serde::Serialize) -> Result<(), Failure> {
     print(&(session::mask().apply(&text) + "\n"))
 }
 
-/// Is stderr a terminal on which lines may be moved and coloured?
-fn lively_terminal() -> bool {
-    let set = |name: &str| std::env::var_os(name).is_some_and(|value| !value.is_empty());
-    std::io::stderr().is_terminal() && !set("CI") && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
+/// Is it a terminal on which lines may be moved and coloured, and does nobody keep a log of it?
+fn lively(stream: &impl IsTerminal) -> bool {
+    has_cursor(stream) && std::env::var_os("CI").is_none_or(|value| value.is_empty())
+}
+
+/// Is it a terminal on which lines may be moved?
+fn has_cursor(stream: &impl IsTerminal) -> bool {
+    stream.is_terminal() && std::env::var_os("TERM").is_none_or(|term| term != "dumb")
 }
 
 #[cfg(test)]

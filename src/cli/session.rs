@@ -88,9 +88,10 @@ pub(super) fn variables() -> BTreeMap<String, String> {
 /// How progress is shown here.
 pub(super) fn progress(common: &Common) -> report::Progress {
     match common.progress {
-        Progress::Auto if super::lively_terminal() => report::Progress::Live,
-        Progress::Auto | Progress::Line => report::Progress::Line,
-        Progress::Live => report::Progress::Live,
+        Progress::Auto if super::lively(&std::io::stderr()) => report::Progress::Live,
+        // Bars need a cursor: elsewhere nothing at all would be seen of them.
+        Progress::Live if super::has_cursor(&std::io::stderr()) => report::Progress::Live,
+        Progress::Auto | Progress::Line | Progress::Live => report::Progress::Line,
         Progress::None => report::Progress::None,
     }
 }

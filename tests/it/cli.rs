@@ -131,6 +131,10 @@ async fn off_a_terminal_there_are_plain_lines() {
     shop.scene.set("NO_COLOR", "1");
     assert_plain(&shop.release());
     shop.scene.unset("NO_COLOR");
+    // Bars need a terminal; without one there are lines, and not nothing.
+    let live = shop.run(&["plan", "--progress", "live"]).expect(0);
+    assert_plain(&live);
+    assert!(live.stderr.contains("prepare "), "{}", live.stderr);
     // Whoever asks for colour gets it.
     let coloured = shop.run(&["release", "wep", "--color", "always"]).expect(10);
     assert!(coloured.stderr.contains("\x1b[1;31merror\x1b[0m: "), "{}", coloured.stderr);
