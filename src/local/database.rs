@@ -189,6 +189,22 @@ fn programs(settings: &Settings) -> Option<PathBuf> {
 mod tests {
     use super::*;
 
+    /// Somebody else has the port of 127.0.0.1 and does not listen on it: the server would be content with Docker's address alone.
+    #[tokio::test]
+    async fn a_server_that_cannot_be_reached_here_does_not_count() {
+        let taken = tokio::net::TcpSocket::new_v4().unwrap();
+        taken.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let port = taken.local_addr().unwrap().port().to_string();
+        let folder = tempfile::tempdir().unwrap();
+        let variables = [("HOME", folder.path().as_os_str().to_owned()), ("WINDLASS_LOCAL_DATABASE_PORT", port.into())];
+        let variables = variables.into_iter().chain(std::env::var_os("PATH").map(|path| ("PATH", path)));
+        let settings = Settings::from_environment(variables.map(|(name, value)| (name.into(), value))).unwrap();
+        let up = up(&settings, &mut |_| {}).await;
+        assert!(matches!(up, Err(LocalError::Database { operation: "start", .. })), "{up:?}");
+        assert!(process(&settings).await.is_none() && status(&settings).await.is_none(), "it runs all the same");
+        fs::remove_dir_all(home(&settings)).unwrap();
+    }
+
     #[test]
     fn only_this_machine_and_its_containers_are_let_in() {
         let bridges = Bridges { gateway: Some(Ipv4Addr::new(172, 17, 0, 1)), networks: vec![(Ipv4Addr::new(172, 17, 0, 0), 16)] };

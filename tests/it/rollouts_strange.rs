@@ -39,6 +39,12 @@ const STRANGE: &[(&str, i32, &str, &[&str])] = &[
     ("blue-green-slowly-back", 30, "", &["was rolled back", "`blue-green-slowly-back:1` serves"]),
     ("two-groups", 30, "health: /healthz/two-groups, timeout: 3s", &["answers 503"]),
     ("alternate", 30, "health: /healthz/alternate, timeout: 8s", &["answers 503"]),
+    (
+        "sick-talks",
+        30,
+        "health: /healthz/sick-talks, timeout: 3s",
+        &["answers 503", "api | django.core.exceptions", "SHOP_CURRENCY is not set"],
+    ),
     ("no-capacity", 32, "timeout: 5s", &["Capacity is unavailable", "hint: `no-capacity:1` serves", "Fargate has no room in these zones"]),
     ("no-role", 32, "timeout: 5s", &["unable to assume the role", "let `ecs-tasks.amazonaws.com` assume the task's roles"]),
 ];

@@ -107,6 +107,8 @@ SCENARIOS = {
     "never-back": {"kind": "crash", "period": 0.5, "stop": EXITED, "exit": 1, "back": 10_000},
     "sick": {"kind": "complete", "after": 1, "balanced": True, "answers": 503},
     "well": {"kind": "complete", "after": 1, "balanced": True, "answers": 200},
+    # Its tasks run, and have said why they are not well.
+    "sick-talks": {"kind": "complete", "after": 1, "balanced": True, "answers": 503, "containers": [{"name": "web", "lastStatus": "RUNNING"}]},
     "skewed": {"kind": "crash", "period": 1, "stop": EXITED, "exit": 1, "clock": -3600},
     # Credentials of a CodeBuild role end after an hour.
     "expires": {"kind": "complete", "after": 8, "expires": 2},
@@ -632,7 +634,8 @@ class World:
             name = arn.rsplit("/", 1)[-1]
             if name.startswith("run-"):
                 family, revision = name[4:].rsplit("-", 2)[:2]
-                tasks.append({"taskArn": arn, "lastStatus": "RUNNING", "desiredStatus": "RUNNING",
+                containers = self.service("shop", family).script.get("containers", [])
+                tasks.append({"taskArn": arn, "lastStatus": "RUNNING", "desiredStatus": "RUNNING", "containers": containers,
                               "taskDefinitionArn": f"{ARN}:task-definition/{family}:{revision}"})
             elif arn in known:
                 tasks.append(known[arn])
