@@ -260,6 +260,10 @@ impl Trouble {
             Kind::NothingApplied => {
                 "it said that it succeeded and has not migrated: see its log; is its engine there, does it look at the right database and directory?"
             }
+            // Prisma has written down that it failed, and applies nothing more until somebody says what became of it.
+            Kind::Failed if self.said.contains("P3018") => {
+                "look at what the migration has left, mark it with `prisma migrate resolve --rolled-back NAME` (or nothing more is applied: P3009), correct it, and release again"
+            }
             Kind::Failed => "correct the migration, and release again",
         }
     }
@@ -365,6 +369,8 @@ mod tests {
         ] {
             assert_eq!(Trouble::of(said).kind, kind, "{said}");
         }
+        let prisma = Trouble::of("2_bad: P3018: relation \"x\" does not exist (42P01)");
+        assert!(prisma.kind == Kind::Failed && prisma.remedy().contains("resolve --rolled-back"), "to correct it alone ends with P3009");
         let killed = r#"{"errorType":"Runtime.ExitError","errorMessage":"Runtime exited"}"#;
         let tail = "END\nREPORT RequestId: 1\tDuration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 128 MB\t";
         assert_eq!(Trouble::of_function(killed, tail).kind, Kind::OutOfMemory);

@@ -279,7 +279,11 @@ async fn prismas_lock_held_by_another_session_p1002() {
 async fn an_earlier_migration_that_failed_p3009() {
     let yard = prisma("failure-p3009").await;
     yard.shop.scene.write("api/prisma/migrations/20260102000000_bad/migration.sql", "ALTER TABLE nowhere ADD x int;\n");
-    yard.fails(23, &["20260102000000_bad: P3018: relation \"nowhere\" does not exist"], "correct the migration, and release again");
+    yard.fails(
+        23,
+        &["20260102000000_bad: P3018: relation \"nowhere\" does not exist"],
+        "mark it with `prisma migrate resolve --rolled-back NAME`",
+    );
     let cure = "look at what the failed migration has left, then mark it with `prisma migrate resolve --rolled-back NAME` (or \
                 `--applied NAME`), and release again";
     yard.fails(23, &["P3009", "20260102000000_bad"], cure);
