@@ -31,6 +31,8 @@ pub struct Listener {
     pub port: u16,
     /// A host name that its rule for the target group asks for.
     pub rule_host: Option<String>,
+    /// The name of a header that the rule asks for. Its value is a secret.
+    pub rule_header: Option<String>,
 }
 
 impl Aws {
@@ -68,29 +70,40 @@ impl Aws {
         let elb = &self.0.elb;
         let groups = elb.describe_target_groups().target_group_arns(group).send().await;
         let groups = groups.map_err(AwsError::of("elasticloadbalancing:DescribeTargetGroups", group))?.target_groups.unwrap_or_default();
-        let Some(arn) = groups.into_iter().next().and_then(|group| group.load_balancer_arns).and_then(|arns| arns.into_iter().next())
-        else {
-            return Ok(None);
-        };
-        let balancers = elb.describe_load_balancers().load_balancer_arns(&arn).send().await;
-        let balancers = balancers.map_err(AwsError::of("elasticloadbalancing:DescribeLoadBalancers", &arn))?;
-        let host = balancers.load_balancers.unwrap_or_default().into_iter().next().and_then(|balancer| balancer.dns_name);
-        let Some(host) = host else { return Ok(None) };
+        let arn = groups.into_iter().next().and_then(|group| group.load_balancer_arns).and_then(|arns| arns.into_iter().next());
+        // Not every endpoint says which one it is, that of mere rules least: then it is looked for among all.
+        let balancers = elb.describe_load_balancers().set_load_balancer_arns(arn.clone().map(|arn| vec![arn])).send().await;
+        let balancers = balancers.map_err(AwsError::of("elasticloadbalancing:DescribeLoadBalancers", arn.as_deref().unwrap_or("*")))?;
+        for balancer in balancers.load_balancers.unwrap_or_default() {
+            let (Some(arn), Some(host)) = (balancer.load_balancer_arn, balancer.dns_name) else { continue };
+            let found = self.listener_of(&arn, &host, group).await?;
+            if found.is_some() {
+                return Ok(found);
+            }
+        }
+        Ok(None)
+    }
+
+    async fn listener_of(&self, balancer: &str, host: &str, group: &str) -> Result<Option<Listener>, AwsError> {
         let mut found: Vec<Listener> = Vec::new();
-        for listener in self.all_listeners(&arn).await? {
+        for listener in self.all_listeners(balancer).await? {
             let protocol = listener.protocol.as_ref().map(|protocol| protocol.as_str().to_owned()).unwrap_or_default();
             let (Some(port), true) = (listener.port.and_then(|port| u16::try_from(port).ok()), protocol.starts_with("HTTP")) else {
                 continue;
             };
-            let here = |rule_host| Listener { host: host.clone(), protocol: protocol.clone(), port, rule_host };
+            let here =
+                |rule_host, rule_header| Listener { host: host.to_owned(), protocol: protocol.clone(), port, rule_host, rule_header };
             if listener.default_actions.iter().flatten().any(|action| forwards(action, group)) {
-                found.push(here(None));
+                found.push(here(None, None));
                 continue;
             }
             let Some(arn) = listener.listener_arn else { continue };
             let rules = self.all_rules(&arn).await?;
             let rule = rules.into_iter().find(|rule| rule.actions.iter().flatten().any(|action| forwards(action, group)));
-            found.extend(rule.map(|rule| here(rule.conditions.iter().flatten().find_map(host_of))));
+            found.extend(rule.map(|rule| {
+                let conditions = rule.conditions.unwrap_or_default();
+                here(conditions.iter().find_map(host_of), conditions.iter().find_map(header_of))
+            }));
         }
         found.sort_by_key(|listener| (listener.protocol != "HTTPS", listener.port));
         Ok(found.into_iter().next())
@@ -132,6 +145,11 @@ impl Aws {
 fn forwards(action: &aws_sdk_elasticloadbalancingv2::types::Action, group: &str) -> bool {
     let weighted = action.forward_config.as_ref().and_then(|forward| forward.target_groups.as_deref()).unwrap_or_default();
     action.target_group_arn.as_deref() == Some(group) || weighted.iter().any(|tuple| tuple.target_group_arn.as_deref() == Some(group))
+}
+
+/// The name of a header that a rule asks for, so that nobody gets past the distribution that sends it.
+fn header_of(condition: &aws_sdk_elasticloadbalancingv2::types::RuleCondition) -> Option<String> {
+    condition.http_header_config.as_ref()?.http_header_name.clone()
 }
 
 /// A host name without wildcards that a rule asks for.

@@ -130,6 +130,11 @@ impl Rollout<'_> {
             let which = if groups.len() == 1 { "its target group" } else { "any of its target groups" };
             return Err(format!("no HTTP listener forwards to {which}"));
         };
+        if let Some(header) = &listener.rule_header {
+            return Err(format!(
+                "its load balancer forwards only what has the header `{header}`; give a full URL under `health`, by way of the distribution"
+            ));
+        }
         let scheme = listener.protocol.to_lowercase();
         if scheme == "https" && listener.rule_host.is_none() {
             return Err("its load balancer's certificate is for another name; give a full URL under `health`".to_owned());

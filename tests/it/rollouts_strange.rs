@@ -38,6 +38,8 @@ const STRANGE: &[(&str, i32, &str, &[&str])] = &[
     ("blue-first", 0, "", &["BLUE_GREEN is at "]),
     ("blue-green-slowly-back", 30, "", &["was rolled back", "`blue-green-slowly-back:1` serves"]),
     ("two-groups", 30, "health: /healthz/two-groups, timeout: 3s", &["answers 503"]),
+    ("rules-alone", 30, "health: /healthz/rules-alone, timeout: 3s", &["answers 503"]),
+    ("behind-header", 0, "health: /healthz/behind-header, timeout: 3s", &["forwards only what has the header `X-Origin-Key`"]),
     ("alternate", 30, "health: /healthz/alternate, timeout: 8s", &["answers 503"]),
     (
         "sick-talks",

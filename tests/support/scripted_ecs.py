@@ -160,6 +160,10 @@ SCENARIOS = {
                                "stages": ["SCALE_UP"], "reason": "Service deployment rolled back because of a lifecycle hook failure."},
     # API_Service: a service may be registered with several target groups, of which one may be for another protocol than HTTP.
     "two-groups": {"kind": "complete", "after": 1, "balanced": True, "answers": 503, "groups": ["grpc"]},
+    # An emulator does not say which load balancer a group has that mere rules forward to.
+    "rules-alone": {"kind": "complete", "after": 1, "balanced": True, "answers": 503, "unnamed": True},
+    # API_HttpHeaderConditionConfig: a rule that asks for a header which only the distribution sends; others get the default action's answer.
+    "behind-header": {"kind": "complete", "after": 1, "balanced": True, "answers": 403, "header": "X-Origin-Key"},
     # API_AdvancedConfiguration: after the shift it is the alternate group that serves.
     "alternate": {"kind": "complete", "after": 1, "answers": 503, "strategy": "BLUE_GREEN", "stages": ["SCALE_UP"], "groups": ["blue"],
                   "alternate": True},
@@ -697,7 +701,9 @@ class World:
 
     def DescribeTargetGroups(self, q):
         arn = q["TargetGroupArns.member.1"]
-        return f"<TargetGroups><member><TargetGroupArn>{arn}</TargetGroupArn><LoadBalancerArns><member>balancer</member></LoadBalancerArns></member></TargetGroups>"
+        unnamed = self.service("shop", arn.split("/")[-2]).script.get("unnamed") if arn.split("/")[-2] in self.services else False
+        balancers = "" if unnamed else "<member>balancer</member>"
+        return f"<TargetGroups><member><TargetGroupArn>{arn}</TargetGroupArn><LoadBalancerArns>{balancers}</LoadBalancerArns></member></TargetGroups>"
 
     def DescribeLoadBalancers(self, q):
         return "<LoadBalancers><member><LoadBalancerArn>balancer</LoadBalancerArn><DNSName>127.0.0.1</DNSName></member></LoadBalancers>"
@@ -707,8 +713,13 @@ class World:
                 "<Type>fixed-response</Type></member></DefaultActions></member></Listeners>")
 
     def DescribeRules(self, q):
-        actions = "".join(f"<member><Type>forward</Type><TargetGroupArn>{group_arn(name)}</TargetGroupArn></member>" for name in self.services)
-        return f"<Rules><member><RuleArn>rule</RuleArn><Actions>{actions}</Actions></member></Rules>"
+        def rule(name, service):
+            header = service.script.get("header")
+            wants = (f"<member><Field>http-header</Field><HttpHeaderConfig><HttpHeaderName>{header}</HttpHeaderName><Values><member>secret</member>"
+                     "</Values></HttpHeaderConfig></member>") if header else ""
+            return (f"<member><RuleArn>{name}</RuleArn><Conditions>{wants}</Conditions><Actions><member><Type>forward</Type>"
+                    f"<TargetGroupArn>{group_arn(name)}</TargetGroupArn></member></Actions></member>")
+        return f"<Rules>{''.join(rule(name, service) for name, service in self.services.items())}</Rules>"
 
     def GetCallerIdentity(self, q):
         return f"<Arn>arn:aws:iam::{ACCOUNT}:user/test</Arn><UserId>test</UserId><Account>{ACCOUNT}</Account>"
