@@ -1,12 +1,8 @@
 //! Which Dockerfile builds which service, and what it says of it.
 
-use std::sync::LazyLock;
-
-use regex::Regex;
-
 use super::compose::Composed;
 use super::docker::Dockerfile;
-use super::tree::{javascript, line_at, without_comments};
+use super::tree::{line_at, without_comments};
 use super::{Notes, Place, Topic, path};
 
 /// Images that hold no part of an application.
@@ -274,50 +270,4 @@ pub(super) fn is_foreign(image: &str) -> bool {
 /// Is it the image of a server or proxy that a load balancer and a CDN stand for?
 pub(super) fn is_proxy(image: &str) -> bool {
     ["nginx", "httpd", "caddy", "traefik", "haproxy", "envoy"].iter().any(|name| image.contains(name))
-}
-
-static ROUTE: LazyLock<Option<Regex>> = LazyLock::new(|| {
-    let name = r"(?:healthz|health|livez|healthcheck|health-check|health_check|_health|ping)/?";
-    Regex::new(&format!(
-        r#"(?:\bpath\(\s*|\.get\(\s*|\.use\(\s*|@Get\(\s*|@Controller\(\s*|path(?:_info)?\s*(?:==|in)\s*\(?\s*)r?["'`](/?{name})["'`]"#
-    ))
-    .ok()
-});
-
-/// The path that tells whether a service is well, where its code or its Dockerfile has one.
-pub(super) fn health(directory: &str, dockerfile: Option<&Dockerfile>, notes: &Notes<'_>) -> Option<(String, Place)> {
-    if let Some(dockerfile) = dockerfile
-        && let Some((path, line)) = &dockerfile.end.health
-    {
-        return Some((path.clone(), dockerfile.at(*line)));
-    }
-    let tree = notes.tree;
-    let mut found: Vec<(String, Place)> = Vec::new();
-    for file in tree.below(directory) {
-        let name = path::name(file);
-        let ending = name.rsplit('.').next().unwrap_or_default();
-        if name.contains(".spec.") || name.contains(".test.") || file.contains("/tests/") || name.starts_with("test_") {
-            continue;
-        }
-        if matches!(name, "route.ts" | "route.js") && path::name(path::parent(file)).starts_with("health") && file.contains("/app/") {
-            let route = path::parent(file).rsplit_once("/app/").map_or("", |(_, route)| route);
-            found.push((format!("/{route}"), Place::file(file)));
-        }
-        let text = match ending {
-            "py" => tree.text(file).map(|text| without_comments(&text, "#", None)),
-            "js" | "ts" | "mjs" => tree.text(file).map(|text| javascript(&text)),
-            _ => None,
-        };
-        let (Some(text), Some(pattern)) = (text, ROUTE.as_ref()) else { continue };
-        for hit in pattern.captures_iter(&text).filter_map(|found| found.get(1)) {
-            found.push((format!("/{}", hit.as_str().trim_start_matches('/')), Place::line(file, line_at(&text, hit.start()))));
-        }
-    }
-    // `/healthz` says most surely what it is for.
-    found.into_iter().min_by_key(|(path, _)| match path.trim_end_matches('/') {
-        "/healthz" => 0,
-        "/livez" => 1,
-        "/ping" => 3,
-        _ => 2,
-    })
 }

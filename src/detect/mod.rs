@@ -12,6 +12,7 @@ mod deploy;
 mod django;
 mod django_settings;
 mod docker;
+mod health;
 mod naming;
 mod node;
 mod node_kind;

@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use regex::Regex;
 
-use super::package::Packages;
+use super::package::{Package, Packages};
 use super::tree::{javascript, search};
 use super::{Notes, Place, path};
 
@@ -35,7 +35,12 @@ const OTHERS: [(&str, &str); 6] = [
 pub(super) fn schemas(packages: &Packages, notes: &mut Notes<'_>) -> Vec<Schema> {
     let tree = notes.tree;
     let mut found: Vec<Schema> = Vec::new();
-    for package in packages.all.iter().filter(|package| package.dependencies().any(|name| name == "prisma" || name == "@prisma/client")) {
+    // The root of a workspace may depend on it for all of them.
+    let uses = |package: &Package| {
+        package.dependencies().any(|name| name == "prisma" || name.starts_with("@prisma/"))
+            || tree.has(&path::join(&package.directory, "prisma/schema.prisma"))
+    };
+    for package in packages.all.iter().filter(|package| uses(package)) {
         let directory = package.directory.as_str();
         let named = package.json["prisma"]["schema"].as_str().map(|schema| (schema.to_owned(), package.place("schema")));
         let configured = || {
@@ -62,6 +67,16 @@ pub(super) fn schemas(packages: &Packages, notes: &mut Notes<'_>) -> Vec<Schema>
             found.push(Schema { file, package: directory.to_owned(), at });
         } else {
             notes.unused(directory, format!("{what}, without migrations: `prisma migrate dev` makes them; nothing is migrated"), at);
+        }
+    }
+    for file in tree.files().filter(|file| path::ending(file) == "prisma") {
+        let directory = path::parent(file);
+        let known = found.iter().any(|schema| schema.file == file || path::within(file, &schema.file));
+        let migrated = tree.below(&path::join(directory, "migrations")).next().is_some();
+        if !known && migrated {
+            let what =
+                "a schema of Prisma's with migrations that no package refers to: where they are to be applied, add a migration by hand";
+            notes.unused(directory, what, Place::file(file));
         }
     }
     for package in &packages.all {

@@ -15,14 +15,19 @@ pub(super) fn sites(taken: &[String], notes: &mut Notes<'_>) -> Vec<Site> {
         if taken.iter().any(|other| inside(other) && other != ".") || found.iter().any(|site| path::within(directory, &site.directory)) {
             continue;
         }
-        if is_template || (directory != "." && !usual.contains(&path::name(directory))) || (directory == "." && !taken.is_empty()) {
-            continue;
-        }
-        if taken.iter().any(|other| other == ".") {
+        if is_template || (directory == "." && !taken.is_empty()) || taken.iter().any(|other| other == ".") {
             continue;
         }
         let at = Place::file(file);
-        if let Some("skip" | "service") = notes.answers.get(Topic::Kind, directory) {
+        let wanted = notes.answers.get(Topic::Kind, directory);
+        if let Some("skip" | "service") = wanted {
+            continue;
+        }
+        if directory != "." && wanted.is_none() && !usual.contains(&path::name(directory)) {
+            // Of a directory at the top of the checkout; what is deeper down are reports and examples more often than sites.
+            if !directory.contains('/') && !matches!(directory, "coverage" | "htmlcov" | "emails" | "examples" | "demo") {
+                notes.unused(directory, format!("pages that no tool builds: if they are a site, `--as {directory}=site` takes it"), at);
+            }
             continue;
         }
         if directory == "." {

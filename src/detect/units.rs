@@ -160,7 +160,11 @@ impl Builder<'_> {
         self.left.retain(|dockerfile| path::parent(&dockerfile.file) != directory || directory == ".");
         for built in &self.services {
             let Some(Chosen { dockerfile, context, .. }) = &built.chosen else { continue };
-            let copies = |source: &String| path::normal(&format!("{context}/{source}")).is_some_and(|full| path::within(&full, directory));
+            // The lists of a workspace's packages are copied for its lockfile's sake.
+            let list = |source: &str| ["json", "yaml", "yml", "lock"].contains(&path::ending(source));
+            let copies = |source: &String| {
+                !list(source) && path::normal(&format!("{context}/{source}")).is_some_and(|full| path::within(&full, directory))
+            };
             if directory != "." && dockerfile.sources.iter().any(copies) {
                 let what = format!("an image is made of it, too: where that serves it, leave it out by `--as {directory}=skip`");
                 notes.unused(directory, what, Place::file(&dockerfile.file));
@@ -216,7 +220,7 @@ fn service(
     recipe: Option<Recipe>,
     notes: &mut Notes<'_>,
 ) -> Service {
-    let health = container::health(directory, chosen.map(|chosen| &chosen.dockerfile), notes);
+    let health = super::health::health(directory, chosen.map(|chosen| &chosen.dockerfile), notes);
     if let Some((path, at)) = &health {
         notes.used(directory, format!("`{path}` says whether it is well"), at.clone());
     }
@@ -362,10 +366,18 @@ fn others(composed: &[Composed], images: &[(String, Place)], services: &[Built],
             .is_some_and(|command| ["celery", "rq ", "worker", "beat", "dramatiq", "huey"].iter().any(|word| command.contains(word)));
         if again || works {
             let runs = service.command.as_deref().map_or(String::new(), |command| format!(", and runs `{command}`"));
-            let what = format!(
-                "Compose's `{}` has the image of `{}`{runs}: if it is a service on ECS, add it with the same `image`",
-                service.name, built.service.name
-            );
+            let (name, of) = (&service.name, &built.service.name);
+            let last = built.chosen.as_ref().and_then(|chosen| chosen.dockerfile.stages.last()).map(|stage| stage.name.as_str());
+            let stage = built.service.target.as_deref().or(last);
+            let what = match service.target.as_deref().filter(|target| Some(*target) != stage) {
+                Some(target) => format!(
+                    "Compose's `{name}` is another stage of the Dockerfile of `{of}`{runs}: if it is a service on ECS, add it with \
+                     `target: {target}` in its `image`"
+                ),
+                None => {
+                    format!("Compose's `{name}` has the image of `{of}`{runs}: if it is a service on ECS, add it with the same `image`")
+                }
+            };
             notes.unused(&built.service.directory, what, service.at.clone());
         }
     }

@@ -61,3 +61,67 @@ fn settings_that_are_nowhere_are_refused() {
     assert!(said.contains("no file of `api` is the settings module `quay.settings.productoin`:"), "{said}");
     assert!(said.contains("--settings api=") && !scene.project().join("windlass.yml").exists(), "{said}");
 }
+
+#[test]
+fn the_health_of_a_controller_has_the_path_of_its_controller() {
+    let nest = r#"{"scripts": {"build": "nest build", "start:prod": "node dist/main"}, "dependencies": {"@nestjs/core": "11"}}"#;
+    let health = |main: &str, controller: &str| {
+        let (said, _) =
+            of_files(&[("package.json", nest), ("package-lock.json", "{}"), ("src/main.ts", main), ("src/app.controller.ts", controller)]);
+        let line = said.lines().find(|line| line.contains("says whether it is well")).unwrap_or_default();
+        line.split('`').nth(1).unwrap_or_default().to_owned()
+    };
+    assert_eq!(health("", "@Controller() class A { @Get('health') h() {} }"), "/health");
+    assert_eq!(health("", "@Controller('api') class A { @Get('/health') h() {} }"), "/api/health");
+    assert_eq!(health("", "@Controller({ path: 'api', version: '1' }) class A { @Get('health') h() {} }"), "/api/health");
+    assert_eq!(health("", "@Controller('shop') class A {}\n@Controller() class B { @Get('healthz') h() {} }"), "/healthz");
+    assert_eq!(health("app.setGlobalPrefix('api/v1');", "@Controller('health') class A { @Get() h() {} }"), "/api/v1/health");
+    let but = "app.setGlobalPrefix('api', { exclude: ['health'] });";
+    assert_eq!(health(but, "@Controller('health') class A { @Get() h() {} }"), "/health");
+}
+
+#[test]
+fn what_nobody_takes_is_said() {
+    let nest = r#"{"scripts": {"build": "nest build", "start:prod": "node dist/main"}, "dependencies": {"@nestjs/core": "11"}}"#;
+    let sql = ("api/prisma/migrations/1_init/migration.sql", "SELECT 1;");
+    let schema = ("api/prisma/schema.prisma", "datasource db {\n  provider = \"postgresql\"\n}\n");
+    // The engine may come with the image, or with the root of the workspace.
+    let (said, written) = of_files(&[("api/package.json", nest), ("api/package-lock.json", "{}"), schema, sql]);
+    assert!(said.contains("Prisma on postgresql, with migrations") && written.contains("framework: prisma"), "{said}{written}");
+    let apart = [("db/migrations/1_init/migration.sql", "SELECT 1;"), ("db/schema.prisma", "datasource db {}\n")];
+    let (said, _) = of_files(&[&[("api/package.json", nest), ("api/package-lock.json", "{}")], &apart[..]].concat());
+    assert!(said.contains("db/schema.prisma: a schema of Prisma's with migrations that no package refers to"), "{said}");
+
+    let scene = Scene::new("http://127.0.0.1:1");
+    scene.write("status/index.html", "<h1>All is well</h1>\n").write("public/index.html", "<h1>Shop</h1>\n");
+    let said = init(&scene, &["--dry-run"]).expect(0).stdout;
+    assert!(said.contains("`--as status=site` takes it") && !said.contains("bucket: shop-status"), "{said}");
+    let said = init(&scene, &["--as", "status=site"]).expect(0).stdout;
+    assert!(said.contains("status/index.html: pages as they are: a site") && said.contains("bucket: shop-status"), "{said}");
+}
+
+#[test]
+fn another_stage_of_a_dockerfile_is_not_the_same_image() {
+    let dockerfile = "FROM python:3.13 AS base\nCOPY . /srv\nCMD [\"gunicorn\", \"a.wsgi\"]\nFROM base AS reports\nFROM base AS app\n";
+    let compose = "services:\n  api: {build: {context: ., target: app}}\n  mails: {build: {context: ., target: app}}\n  \
+                   reports: {build: {context: ., target: reports}}\n";
+    let (said, _) = of_files(&[("Dockerfile", dockerfile), ("compose.yaml", compose)]);
+    assert!(said.contains("Compose's `mails` has the image of"), "{said}");
+    assert!(said.contains("Compose's `reports` is another stage of the Dockerfile of") && said.contains("`target: reports`"), "{said}");
+}
+
+#[test]
+fn a_list_of_packages_in_an_image_is_no_site_in_it() {
+    let root = r#"{"workspaces": ["api", "web"]}"#;
+    let nest =
+        r#"{"name": "api", "scripts": {"build": "nest build", "start:prod": "node dist/main"}, "dependencies": {"@nestjs/core": "11"}}"#;
+    let vite = r#"{"name": "web", "scripts": {"build": "vite build"}, "devDependencies": {"vite": "7"}}"#;
+    for (copied, said_so) in [("web/package.json", false), ("web", true)] {
+        let dockerfile = format!(
+            "FROM node:24\nCOPY package.json package-lock.json ./\nCOPY {copied} web/\nCOPY api api\nCMD [\"node\", \"api/dist/main\"]\n"
+        );
+        let files = [("package.json", root), ("package-lock.json", "{}"), ("api/package.json", nest), ("web/package.json", vite)];
+        let (said, _) = of_files(&[&files[..], &[("web/index.html", "<p>"), ("Dockerfile.api", &dockerfile)]].concat());
+        assert_eq!(said.contains("an image is made of it, too"), said_so, "{said}");
+    }
+}
