@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use crate::config::{Config, Image, SiteSource};
+use crate::config::{Config, Image, Migration, SiteSource};
 use crate::model::{Exit, Failure, Stage, UnitName};
 
 /// The units that the stages asked for are about.
@@ -28,24 +28,24 @@ pub(super) fn scope(config: &Config, units: &[UnitName], stages: &[Stage]) -> Re
     }
     let chosen = |name: &UnitName| units.is_empty() || units.contains(name);
     let has = |wanted: &[Stage]| wanted.iter().any(|stage| stages.contains(stage));
+    let brought = |migration: &Migration| chosen(&migration.from) || migration.services.iter().any(chosen);
     let mut scope = Scope::default();
     if has(&[Stage::Assets, Stage::Publish]) {
         scope.sites = config.sites.keys().filter(|name| chosen(name)).cloned().collect();
     }
     if has(&[Stage::Migrations]) {
-        let with_its_service = config
-            .migrations
-            .iter()
-            .filter(|(name, migration)| chosen(name) || chosen(&migration.from) || migration.services.iter().any(chosen));
+        let with_its_service = config.migrations.iter().filter(|(name, migration)| chosen(name) || brought(migration));
         scope.migrations = with_its_service.map(|(name, _)| name.clone()).collect();
     }
     if has(&[Stage::Services]) {
         scope.services = config.services.keys().filter(|name| chosen(name)).cloned().collect();
     }
+    // A service that shares a database with others is migrated by the code of one that may not have been chosen, and does not roll.
+    let before = has(&[Stage::Images, Stage::Migrations]);
     let migrated = config
         .migrations
         .iter()
-        .filter(|(name, migration)| chosen(name) && migration.image.is_none())
+        .filter(|(name, migration)| (chosen(name) || before && brought(migration)) && migration.image.is_none())
         .map(|(_, migration)| &migration.from);
     if has(&[Stage::Images, Stage::Migrations, Stage::Services]) {
         scope.images = config.services.keys().filter(|name| chosen(name)).chain(migrated).cloned().collect();
@@ -70,5 +70,34 @@ impl Scope {
             Image::Build(image) => Some((name, &config.services[name], image)),
             Image::Prebuilt(_) | Image::Tag(_) => None,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_service_brings_the_image_along_that_migrates_its_database() {
+        let service =
+            |name: &str| serde_json::json!({ "image": { "repository": name }, "cluster": "shop", "service": name, "container": "web" });
+        let config: Config = serde_json::from_value(serde_json::json!({
+            "app": "shop",
+            "state": "none",
+            "services": { "api": service("api"), "mails": service("mails"), "other": service("other") },
+            "migrations": { "main": { "framework": "django", "driver": "task", "from": "api", "services": ["mails"] } },
+        }))
+        .unwrap();
+        let of = |unit: &str, stages: &[Stage]| {
+            let scope = scope(&config, &[unit.parse().unwrap()], stages).unwrap();
+            let names = |names: BTreeSet<UnitName>| names.iter().map(ToString::to_string).collect::<Vec<_>>().join(" ");
+            (names(scope.images), names(scope.migrations), names(scope.services))
+        };
+        let text = |images: &str, migrations: &str, services: &str| (images.to_owned(), migrations.to_owned(), services.to_owned());
+        assert_eq!(of("mails", &Stage::ALL), text("api mails", "main", "mails"), "and does not roll it");
+        assert_eq!(of("mails", &[Stage::Images]), text("api mails", "", ""));
+        assert_eq!(of("mails", &[Stage::Services]), text("mails", "", "mails"));
+        assert_eq!(of("main", &Stage::ALL), text("api", "main", ""));
+        assert_eq!(of("other", &Stage::ALL), text("other", "", "other"));
     }
 }
