@@ -210,6 +210,12 @@ impl Record {
         }
     }
 
+    /// Is this live because of this release, in whichever of its runs?
+    #[must_use]
+    pub fn is_new(&self, service: &UnitName, live: &LiveService) -> bool {
+        live.release == self.release && self.before.services.get(service) != Some(live)
+    }
+
     /// Did its last run end well?
     #[must_use]
     pub fn is_done(&self) -> bool {
@@ -221,5 +227,28 @@ impl Record {
     pub fn run_id(&self) -> ReleaseId {
         let numbered = format!("{}-{}", self.release, self.runs.len());
         if self.runs.len() < 2 { self.release.clone() } else { numbered.parse().unwrap_or_else(|_| self.release.clone()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_an_earlier_run_has_rolled_is_new() {
+        let (ours, theirs) = ["20260102T000000000Z-local", "20260101T000000000Z-local"].map(|id| id.parse::<ReleaseId>().unwrap()).into();
+        let image = format!("registry.example/shop/api@sha256:{}", "1".repeat(64));
+        let live = |release: &ReleaseId, revision: &str| LiveService {
+            release: release.clone(),
+            commit: None,
+            image: image.parse().unwrap(),
+            revision: revision.to_owned(),
+        };
+        let api: UnitName = "api".parse().unwrap();
+        let mut record = Record::start(ours.clone(), "shop".parse().unwrap(), "local".to_owned(), None);
+        record.before.services.insert(api.clone(), live(&theirs, "api:1"));
+        assert!(record.is_new(&api, &live(&ours, "api:2")));
+        assert!(!record.is_new(&api, &live(&theirs, "api:1")), "as it was");
+        assert!(record.is_new(&"new".parse().unwrap(), &live(&ours, "new:1")), "it was never recorded");
     }
 }

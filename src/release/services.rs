@@ -80,8 +80,7 @@ pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, ev
     if plan.services_policy.rollback_all && !sofar.rolled.is_empty() {
         return Err(go_back(world, plan, record, &shared, failure, &sofar.rolled).await);
     }
-    let rolled: Vec<&UnitName> = sofar.rolled.keys().collect();
-    Err(mixed(failure, &rolled))
+    Err(mixed(failure, &new(world, record)))
 }
 
 /// What the revisions of a release say of where they come from.
@@ -221,12 +220,17 @@ async fn left(shared: &Rollouts, stop: bool, exit: Exit, plan: &Plan, sofar: &So
     })
 }
 
+/// The services that this release has made new: in this run, or in an earlier one that ended before all had rolled.
+fn new<'a>(world: &'a World, record: &Record) -> Vec<&'a UnitName> {
+    world.live.services.iter().filter(|(name, live)| record.is_new(name, live)).map(|(name, _)| name).collect()
+}
+
 /// Where some services are new and others old, that is what a person has to know first.
-fn mixed(failure: Failure, rolled: &[&UnitName]) -> Failure {
-    if rolled.is_empty() || failure.exit() == Exit::NotRolledBack {
+fn mixed(failure: Failure, new: &[&UnitName]) -> Failure {
+    if new.is_empty() || failure.exit() == Exit::NotRolledBack {
         return failure;
     }
-    let new: Vec<&str> = rolled.iter().map(|name| name.as_str()).collect();
+    let new: Vec<&str> = new.iter().map(|name| name.as_str()).collect();
     let hint = format!("new: {}; the others are as before; correct the cause and release again", new.join(", "));
     Failure::new(Exit::Mixed, "some services are new, others old").because(failure).hint(hint)
 }

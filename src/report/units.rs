@@ -92,9 +92,16 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
         changes.push(UnitChange { kind: UnitKind::Migration, failed: failed(name), name: name.clone(), before, after, state });
     }
     for (name, service) in &plan.services {
-        let before = format!("{} ({})", revision(&service.from), short(&service.from_image));
         let now = record.and_then(|record| record.after.services.get(name));
-        let now = now.filter(|live| record.is_some_and(|record| live.release == record.release));
+        let now = now.filter(|live| record.is_some_and(|record| record.is_new(name, live)));
+        // An earlier run of the release has rolled it: what this one has found was no longer what was live before.
+        let was = record.and_then(|record| record.before.services.get(name));
+        let earlier = service.action == Action::Nothing && now.is_some();
+        let before = match was {
+            Some(was) if earlier => format!("{} ({})", revision(&was.revision), was.image.digest.short()),
+            _ if earlier => "no recorded release".to_owned(),
+            _ => format!("{} ({})", revision(&service.from), short(&service.from_image)),
+        };
         let planned = match &service.action {
             Action::Return(to) => format!("{} ({})", revision(to), image_of(&service.image)),
             _ => image_of(&service.image),
@@ -103,6 +110,7 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
         let back = last(name, Stage::Services, &["roll back"]).map(|step| step.outcome);
         let rolled_back = |step: &StepRan| step.why.as_ref().is_some_and(|why| why.exit == Exit::RolledBack.code());
         let state = match (last(name, Stage::Services, &["roll"]), back) {
+            _ if earlier => State::Changed,
             _ if service.action == Action::Nothing => State::Unchanged,
             (_, Some(Outcome::Failed)) => State::Unsure,
             (Some(step), None) if step.outcome != Outcome::Failed => State::Changed,

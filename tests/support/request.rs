@@ -19,6 +19,8 @@ pub(crate) struct Recorded {
     pub(crate) operation: String,
     /// Does it change anything? An operation that nobody knows does.
     pub(crate) is_write: bool,
+    /// The header of its condition: `If-None-Match` or `If-Match`.
+    pub(crate) condition: Option<&'static str>,
     /// The body, in which a test may look for a name.
     pub(crate) body: String,
 }
@@ -56,7 +58,8 @@ impl Recorded {
             (None, _) => (format!("page:{method}"), !matches!(method.as_str(), "GET" | "HEAD")),
         };
         let host = header("host").unwrap_or_default();
-        Self { method, path, query, host, target, operation, is_write, body }
+        let condition = ["If-None-Match", "If-Match"].into_iter().find(|name| parts.headers.contains_key(*name));
+        Self { method, path, query, host, target, operation, is_write, condition, body }
     }
 }
 
