@@ -282,7 +282,8 @@ async fn an_earlier_migration_that_failed_p3009() {
     yard.fails(
         23,
         &["20260102000000_bad: P3018: relation \"nowhere\" does not exist"],
-        "mark it with `prisma migrate resolve --rolled-back NAME`",
+        "look at what the migration has left, mark it with `prisma migrate resolve --rolled-back NAME` (or nothing more is applied: P3009), \
+         correct it, and release again",
     );
     let cure = "look at what the failed migration has left, then mark it with `prisma migrate resolve --rolled-back NAME` (or \
                 `--applied NAME`), and release again";
