@@ -210,10 +210,11 @@ impl Record {
         }
     }
 
-    /// Is this live because of this release, in whichever of its runs?
+    /// Has an earlier run of this release brought what is live of a service?
     #[must_use]
-    pub fn is_new(&self, service: &UnitName, live: &LiveService) -> bool {
-        live.release == self.release && self.before.services.get(service) != Some(live)
+    pub fn has_brought(&self, service: &UnitName, live: &LiveService) -> bool {
+        let tried = self.runs.iter().rev().skip(1).any(|run| run.stages.contains(&Stage::Services));
+        tried && live.release == self.release && self.before.services.get(service) != Some(live)
     }
 
     /// Did its last run end well?
@@ -245,10 +246,25 @@ mod tests {
             revision: revision.to_owned(),
         };
         let api: UnitName = "api".parse().unwrap();
+        let run = |stage| Run {
+            by: String::new(),
+            at: String::new(),
+            pipeline: None,
+            system: None,
+            links: BTreeMap::new(),
+            stages: vec![stage],
+            started: OffsetDateTime::UNIX_EPOCH,
+            ended: None,
+            exit: None,
+            failure: None,
+        };
         let mut record = Record::start(ours.clone(), "shop".parse().unwrap(), "local".to_owned(), None);
         record.before.services.insert(api.clone(), live(&theirs, "api:1"));
-        assert!(record.is_new(&api, &live(&ours, "api:2")));
-        assert!(!record.is_new(&api, &live(&theirs, "api:1")), "as it was");
-        assert!(record.is_new(&"new".parse().unwrap(), &live(&ours, "new:1")), "it was never recorded");
+        record.runs = vec![run(Stage::Images), run(Stage::Services)];
+        assert!(!record.has_brought(&api, &live(&ours, "api:2")), "no earlier run has come to the services");
+        record.runs.push(run(Stage::Services));
+        assert!(record.has_brought(&api, &live(&ours, "api:2")));
+        assert!(!record.has_brought(&api, &live(&theirs, "api:1")), "as it was");
+        assert!(record.has_brought(&"new".parse().unwrap(), &live(&ours, "new:1")), "it was never recorded");
     }
 }

@@ -80,7 +80,8 @@ pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, ev
     if plan.services_policy.rollback_all && !sofar.rolled.is_empty() {
         return Err(go_back(world, plan, record, &shared, failure, &sofar.rolled).await);
     }
-    Err(mixed(failure, &new(world, record)))
+    let new = world.live.services.iter().filter(|(name, live)| sofar.rolled.contains_key(*name) || record.has_brought(name, live));
+    Err(mixed(failure, &new.map(|(name, _)| name).collect::<Vec<_>>()))
 }
 
 /// What the revisions of a release say of where they come from.
@@ -218,11 +219,6 @@ async fn left(shared: &Rollouts, stop: bool, exit: Exit, plan: &Plan, sofar: &So
     } else {
         "run the same command again to watch on; with --on-abort stop a signal rolls back what has not ended"
     })
-}
-
-/// The services that this release has made new: in this run, or in an earlier one that ended before all had rolled.
-fn new<'a>(world: &'a World, record: &Record) -> Vec<&'a UnitName> {
-    world.live.services.iter().filter(|(name, live)| record.is_new(name, live)).map(|(name, _)| name).collect()
 }
 
 /// Where some services are new and others old, that is what a person has to know first.

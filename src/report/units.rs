@@ -93,10 +93,11 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
     }
     for (name, service) in &plan.services {
         let now = record.and_then(|record| record.after.services.get(name));
-        let now = now.filter(|live| record.is_some_and(|record| record.is_new(name, live)));
+        let now = now.filter(|live| record.is_some_and(|record| live.release == record.release));
         // An earlier run of the release has rolled it: what this one has found was no longer what was live before.
         let was = record.and_then(|record| record.before.services.get(name));
-        let earlier = service.action == Action::Nothing && now.is_some();
+        let brought = now.is_some_and(|live| record.is_some_and(|record| record.has_brought(name, live)));
+        let earlier = brought && service.action == Action::Nothing;
         let before = match was {
             Some(was) if earlier => format!("{} ({})", revision(&was.revision), was.image.digest.short()),
             _ if earlier => "no recorded release".to_owned(),
