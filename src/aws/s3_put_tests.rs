@@ -80,7 +80,7 @@ impl Server {
                     }
                 }
                 Does::Closes => return,
-                Does::Stalls => std::thread::sleep(Duration::from_secs(5)),
+                Does::Stalls => std::thread::sleep(Duration::from_mins(1)),
             }
         }
     }
@@ -221,7 +221,7 @@ async fn what_only_the_sdk_knows_is_left_to_it() {
 async fn what_is_no_plain_success_is_done_again_by_the_sdk() {
     let server = Server::start();
     let mut aws = connected(&server).await;
-    Arc::get_mut(&mut aws.0).unwrap().short_way.patience = Duration::from_millis(200);
+    Arc::get_mut(&mut aws.0).unwrap().short_way.patience = Duration::from_secs(2);
     let headers = Headers::of("text/css", "no-cache");
     usual(&aws, "first", b"", &headers, Condition::Always).await.unwrap();
     for (name, faults) in [

