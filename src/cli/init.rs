@@ -197,6 +197,7 @@ fn existing(file: &Path) -> Result<jenkins::Units, Failure> {
     };
     let text = std::fs::read_to_string(file).map_err(|error| wrong(error.to_string()))?;
     let root = crate::model::yaml::parse(&text).map_err(|error| wrong(format!("{}: {error}", error.place)))?;
+    let root = crate::model::merge_keys::merged(root, &mut |_| ());
     let entries = |section: &str| root.get(section).map(Node::entries).unwrap_or_default();
     let keys = |section: &str| entries(section).iter().map(|entry| entry.key.clone()).collect();
     let from = |entry: &Entry| match &entry.value.get("from_image")?.get("service")?.value {
@@ -204,7 +205,30 @@ fn existing(file: &Path) -> Result<jenkins::Units, Failure> {
         _ => None,
     };
     let sites = entries("sites").iter().map(|entry| (entry.key.clone(), from(entry))).collect();
-    Ok(jenkins::Units { services: keys("services"), sites, environments: keys("environments") })
+    let mut images: Vec<(String, Vec<String>)> = Vec::new();
+    for entry in entries("services") {
+        let made = ["path", "image"].map(|key| entry.value.get(key).map(written).unwrap_or_default()).join("\n");
+        match images.iter_mut().find(|(other, _)| *other == made) {
+            Some((_, names)) => names.push(entry.key.clone()),
+            None => images.push((made, vec![entry.key.clone()])),
+        }
+    }
+    let images = images.into_iter().map(|(_, names)| names).collect();
+    Ok(jenkins::Units { services: keys("services"), images, sites, environments: keys("environments") })
+}
+
+/// What a node holds, wherever it stands.
+fn written(node: &Node) -> String {
+    match &node.value {
+        Value::Null => String::new(),
+        Value::Scalar { text, .. } => format!("{text:?}"),
+        Value::Sequence(items) => items.iter().map(written).collect::<Vec<_>>().join(","),
+        Value::Mapping(entries) => {
+            let mut pairs: Vec<String> = entries.iter().map(|entry| format!("{}:{}", entry.key, written(&entry.value))).collect();
+            pairs.sort_unstable();
+            format!("{{{}}}", pairs.join(","))
+        }
+    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
 //! Which Dockerfile builds which service, and what it says of it.
 
-use super::compose::Composed;
+use super::compose::{Composed, chief};
 use super::docker::Dockerfile;
 use super::tree::{line_at, without_comments};
 use super::{Notes, Place, Topic, path};
@@ -23,7 +23,8 @@ const FOREIGN_IMAGES: [&str; 14] = [
     "mailhog",
 ];
 /// Names of stages that are not what is released.
-const NOT_RELEASED: [&str; 11] = ["dev", "develop", "development", "test", "tests", "testing", "debug", "lint", "ci", "local", "e2e"];
+pub(super) const NOT_RELEASED: [&str; 11] =
+    ["dev", "develop", "development", "test", "tests", "testing", "debug", "lint", "ci", "local", "e2e"];
 
 /// A Dockerfile with the directory that it is built from and the stage that is built.
 #[derive(Debug, Clone)]
@@ -162,7 +163,7 @@ fn is_for_development(file: &str) -> bool {
 }
 
 fn take(directory: &str, mut dockerfile: Dockerfile, composed: &[Composed], notes: &mut Notes<'_>) -> Chosen {
-    let said = composed.iter().find(|service| service.dockerfile == dockerfile.file);
+    let said = chief(composed, &dockerfile.file);
     let context = match said {
         Some(service) => {
             notes.used(directory, format!("Compose builds it as `{}`", service.name), service.at.clone());
@@ -170,7 +171,7 @@ fn take(directory: &str, mut dockerfile: Dockerfile, composed: &[Composed], note
         }
         None => dockerfile.context(notes.tree),
     };
-    let target = target(directory, &dockerfile, said, notes);
+    let target = target(directory, &dockerfile, said, composed, notes);
     dockerfile.select(target.as_deref());
     let mut words = vec![format!("built by this Dockerfile from `{context}`")];
     words.extend(dockerfile.platform.as_ref().map(|(platform, _)| format!("for {platform}")));
@@ -232,19 +233,31 @@ fn migrates(command: &str, at: Place, context: &str, notes: &Notes<'_>) -> Optio
 }
 
 /// The stage to build: the last, unless its name says that it is not what is released.
-fn target(directory: &str, dockerfile: &Dockerfile, composed: Option<&Composed>, notes: &mut Notes<'_>) -> Option<String> {
+fn target(
+    directory: &str,
+    dockerfile: &Dockerfile,
+    said: Option<&Composed>,
+    composed: &[Composed],
+    notes: &mut Notes<'_>,
+) -> Option<String> {
     if let Some(answer) = notes.answers.get(Topic::Target, directory) {
         return Some(answer.to_owned());
     }
     let last = dockerfile.stages.last()?;
-    if !NOT_RELEASED.contains(&last.name.as_str()) {
+    // Where another service is the last stage, this one is its own.
+    let other = |service: &Composed| service.dockerfile == dockerfile.file && service.target.as_ref() == Some(&last.name);
+    let own = said.is_some_and(|service| service.target.as_ref() != Some(&last.name)) && composed.iter().any(other);
+    if !own && !NOT_RELEASED.contains(&last.name.as_str()) {
         return None;
     }
-    if let Some(service) = composed
+    if let Some(service) = said
         && let Some(target) = service.target.as_ref().filter(|target| !NOT_RELEASED.contains(&target.as_str()))
     {
         notes.used(directory, format!("Compose builds its stage `{target}`"), service.at.clone());
         return Some(target.clone());
+    }
+    if !NOT_RELEASED.contains(&last.name.as_str()) {
+        return None;
     }
     let choices: Vec<(String, Place)> = dockerfile
         .stages

@@ -84,7 +84,7 @@ impl Dockerfile {
             return ".".to_owned();
         }
         // `docker/api/Dockerfile` copies all of the directory above; the nearest would be the wrong one.
-        let bare = self.sources.iter().all(|source| matches!(source.as_str(), "." | "./"));
+        let bare = !self.sources.is_empty() && self.sources.iter().all(|source| matches!(source.as_str(), "." | "./"));
         let alone = tree.inside(own).all(|file| is_dockerfile(path::name(file)) || path::name(file).starts_with('.'));
         let none_below = tree.below(own).all(|file| is_dockerfile(path::name(file)) || path::name(file).starts_with('.'));
         let up = path::upwards(own);

@@ -22,6 +22,7 @@ mod package;
 mod path;
 mod prisma;
 mod python;
+mod siblings;
 mod static_site;
 mod tree;
 mod units;
@@ -235,6 +236,10 @@ pub struct Service {
     pub health: Option<(String, Place)>,
     /// The port that it listens on.
     pub port: Option<(u16, Place)>,
+    /// The service whose image it has, if another one has the same.
+    pub image_of: Option<String>,
+    /// Whether anybody asks it anything; a worker is not reached.
+    pub reached: bool,
 }
 
 /// What a Dockerfile has to do.
@@ -277,6 +282,8 @@ pub struct Migration {
     pub framework: &'static str,
     /// The service whose image does it.
     pub from: String,
+    /// Other services with its code.
+    pub services: Vec<String>,
     /// The file and line that says so.
     pub at: Place,
     /// A command instead of the framework's own, where that would not find its project.

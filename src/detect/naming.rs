@@ -1,13 +1,13 @@
 //! The names of units, and of the application.
 
-use super::compose::Composed;
+use super::compose::{Composed, chief};
 use super::package::Packages;
 use super::tree::Tree;
 use super::units::Built;
 use super::{Migration, Site, path};
 
 /// Letters, digits and `-`.
-fn plain(text: &str) -> String {
+pub(super) fn plain(text: &str) -> String {
     let mapped: String = text.to_lowercase().chars().map(|c| if c.is_ascii_alphanumeric() || c == '_' { c } else { '-' }).collect();
     let short: String = mapped.trim_matches(['-', '_']).chars().take(40).collect();
     short.split('-').filter(|part| !part.is_empty()).collect::<Vec<_>>().join("-")
@@ -24,18 +24,18 @@ fn unit_name(directory: &str, default: &str) -> String {
 }
 
 pub(super) fn name_units(sites: &mut [Site], services: &mut [Built], composed: &[Composed]) {
-    let alone = services.len() == 1;
+    let alone = services.iter().filter(|built| !built.like).count() == 1;
     for site in sites.iter_mut() {
         site.name = unit_name(&site.directory, "web");
     }
     for built in services.iter_mut() {
         let default = if built.service.kind == "Next.js" && sites.is_empty() { "web" } else { "api" };
-        let said = composed.iter().find(|service| service.dockerfile == built.service.dockerfile).map(|service| plain(&service.name));
+        let said = chief(composed, &built.service.dockerfile).map(|service| plain(&service.name));
         let own = unit_name(&built.service.directory, "");
         let file = path::name(&built.service.dockerfile).to_lowercase();
         let by_file = file.strip_prefix("dockerfile.").or_else(|| file.strip_suffix(".dockerfile")).filter(|_| !alone).map(plain);
         let name = if own.is_empty() { said.or(by_file).unwrap_or_else(|| default.to_owned()) } else { own };
-        built.service.name = name;
+        built.service.name = built.said.clone().filter(|name| !name.is_empty()).unwrap_or(name);
     }
     // Two directories of one name are told apart by their paths, and a service from a site by a word.
     let names = |sites: &[Site], services: &[Built]| -> Vec<String> {
@@ -49,7 +49,7 @@ pub(super) fn name_units(sites: &mut [Site], services: &mut [Built], composed: &
     }
     for built in services.iter_mut().filter(|built| twice(&built.service.name)) {
         let long = plain(&built.service.directory.replace('/', "-"));
-        built.service.name = if long.is_empty() { format!("{}-service", built.service.name) } else { long };
+        built.service.name = if long.is_empty() || built.like { format!("{}-service", built.service.name) } else { long };
     }
     let mut seen: Vec<String> = Vec::new();
     for name in sites.iter_mut().map(|site| &mut site.name).chain(services.iter_mut().map(|built| &mut built.service.name)) {

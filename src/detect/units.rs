@@ -13,7 +13,8 @@ use super::node::{self, NodeService, Unit};
 use super::package::Packages;
 use super::prisma::{self, Schema};
 use super::{
-    Answers, Application, DetectError, Migration, Notes, Place, Recipe, Service, Site, Source, Topic, compose, deploy, path, static_site,
+    Answers, Application, DetectError, Migration, Notes, Place, Recipe, Service, Site, Source, Topic, compose, deploy, path, siblings,
+    static_site,
 };
 
 /// Where windlass's handlers look for a project, beside the directory that the image starts in.
@@ -56,18 +57,22 @@ pub fn look(root: &Path, answers: &Answers) -> Result<Application, DetectError> 
     }
     builder.containers(&mut notes);
     let Builder { mut services, .. } = builder;
+    let alone = services.len() == 1;
+    siblings::add(&mut services, &composed, &mut notes);
     let taken: Vec<String> =
         (sites.iter().map(|site| site.directory.clone())).chain(services.iter().map(|built| built.service.directory.clone())).collect();
     sites.extend(static_site::sites(&taken, &mut notes));
     name_units(&mut sites, &mut services, &composed);
-    let statics: Vec<Site> = services.iter().filter_map(|built| static_files(built, services.len() == 1, &mut notes)).collect();
+    siblings::share(&mut services);
+    let statics: Vec<Site> = services.iter().filter_map(|built| static_files(built, alone, &mut notes)).collect();
     sites.extend(statics);
-    let mut migrations: Vec<Migration> = services.iter().filter_map(|built| django_migration(built, &mut notes)).collect();
+    let mut migrations: Vec<Migration> = services.iter().filter_map(|built| django_migration(built, &services, &mut notes)).collect();
     migrations.extend(schemas.iter().filter_map(|schema| prisma_migration(schema, &services, &packages, &mut notes)));
     name_migrations(&mut migrations, &sites, &services);
-    others(&composed, &images, &services, &mut notes);
+    others(&images, &mut notes);
     let name = name(&tree, &packages);
     let recognised = notes.findings.iter().map(|finding| finding.directory.clone());
+    let recognised = recognised.chain(composed.iter().map(|service| service.name.clone()));
     let mut recognised: Vec<String> = recognised.chain(services.iter().map(|built| built.service.name.clone())).collect();
     recognised.sort_unstable();
     recognised.dedup();
@@ -87,8 +92,12 @@ pub fn look(root: &Path, answers: &Answers) -> Result<Application, DetectError> 
 /// A service, with what it was made of.
 pub(super) struct Built {
     pub(super) service: Service,
-    project: Option<Project>,
-    chosen: Option<Chosen>,
+    pub(super) project: Option<Project>,
+    pub(super) chosen: Option<Chosen>,
+    /// The name that Compose has for it, where that tells it from others of its image.
+    pub(super) said: Option<String>,
+    /// Is it one of Compose's with the Dockerfile of another?
+    pub(super) like: bool,
 }
 
 /// Finds a Dockerfile for each service.
@@ -129,7 +138,7 @@ impl Builder<'_> {
         if let (Some(module), false) = (&project.settings.chosen, named_by_image) {
             service.env.insert("DJANGO_SETTINGS_MODULE".to_owned(), module.clone());
         }
-        self.services.push(Built { service, project: Some(project.clone()), chosen });
+        self.services.push(Built { service, project: Some(project.clone()), chosen, said: None, like: false });
     }
 
     fn node(&mut self, server: &NodeService, schemas: &[Schema], notes: &mut Notes<'_>) {
@@ -147,7 +156,7 @@ impl Builder<'_> {
             server.manager.root.clone()
         };
         let service = service(directory, &server.framework, server.at.clone(), context, chosen.as_ref(), recipe, notes);
-        self.services.push(Built { service, project: None, chosen });
+        self.services.push(Built { service, project: None, chosen, said: None, like: false });
     }
 
     /// A site's own Dockerfile serves it from a container; the bucket does that.
@@ -206,7 +215,7 @@ impl Builder<'_> {
             let Some(chosen) = self.choose(&folder, notes) else { continue };
             let context = chosen.context.clone();
             let service = service(&folder, "container", at, context, Some(&chosen), None, notes);
-            self.services.push(Built { service, project: None, chosen: Some(chosen) });
+            self.services.push(Built { service, project: None, chosen: Some(chosen), said: None, like: false });
         }
     }
 }
@@ -239,6 +248,8 @@ fn service(
         env: BTreeMap::new(),
         health,
         port,
+        image_of: None,
+        reached: true,
     }
 }
 
@@ -295,7 +306,7 @@ fn static_files(built: &Built, alone: bool, notes: &mut Notes<'_>) -> Option<Sit
     })
 }
 
-fn django_migration(built: &Built, notes: &mut Notes<'_>) -> Option<Migration> {
+fn django_migration(built: &Built, all: &[Built], notes: &mut Notes<'_>) -> Option<Migration> {
     let project = built.project.as_ref()?;
     let Some((at, _)) = &project.settings.databases else {
         notes.unused(&project.directory, "no `DATABASES` in its settings: nothing is migrated", project.at.clone());
@@ -312,11 +323,12 @@ fn django_migration(built: &Built, notes: &mut Notes<'_>) -> Option<Migration> {
         let into = image.map_or(String::new(), |place| format!("cd {} && ", path::shell(&place)));
         format!("{into}{}python manage.py migrate --no-input", settings.unwrap_or_default())
     });
-    Some(Migration { name: String::new(), framework: "django", from: built.service.name.clone(), at: at.clone(), command })
+    let (from, services) = (built.service.name.clone(), siblings::names(built, all));
+    Some(Migration { name: String::new(), framework: "django", from, services, at: at.clone(), command })
 }
 
 fn prisma_migration(schema: &Schema, services: &[Built], packages: &Packages, notes: &mut Notes<'_>) -> Option<Migration> {
-    let on_node: Vec<&Built> = services.iter().filter(|built| packages.at(&built.service.directory).is_some()).collect();
+    let on_node: Vec<&Built> = services.iter().filter(|built| !built.like && packages.at(&built.service.directory).is_some()).collect();
     let users: Vec<&Built> = on_node.iter().copied().filter(|built| belongs(schema, &built.service.directory, packages)).collect();
     let candidates = if users.is_empty() { on_node } else { users };
     let answer = notes.answers.get(Topic::MigratedBy, &schema.package);
@@ -350,37 +362,12 @@ fn prisma_migration(schema: &Schema, services: &[Built], packages: &Packages, no
         let into = inside.filter(|place| *place != workdir).map_or(String::new(), |place| format!("cd {} && ", path::shell(&place)));
         format!("{into}npx --no-install prisma migrate deploy")
     });
-    Some(Migration { name: String::new(), framework: "prisma", from: service.name.clone(), at: schema.at.clone(), command })
+    let (from, services) = (service.name.clone(), siblings::names(built, services));
+    Some(Migration { name: String::new(), framework: "prisma", from, services, at: schema.at.clone(), command })
 }
 
 /// What Compose runs and no unit is.
-fn others(composed: &[Composed], images: &[(String, Place)], services: &[Built], notes: &mut Notes<'_>) {
-    let mut seen: Vec<&str> = Vec::new();
-    for service in composed {
-        let Some(built) = services.iter().find(|built| built.service.dockerfile == service.dockerfile) else { continue };
-        let again = seen.contains(&service.dockerfile.as_str());
-        seen.push(&service.dockerfile);
-        let works = service
-            .command
-            .as_deref()
-            .is_some_and(|command| ["celery", "rq ", "worker", "beat", "dramatiq", "huey"].iter().any(|word| command.contains(word)));
-        if again || works {
-            let runs = service.command.as_deref().map_or(String::new(), |command| format!(", and runs `{command}`"));
-            let (name, of) = (&service.name, &built.service.name);
-            let last = built.chosen.as_ref().and_then(|chosen| chosen.dockerfile.stages.last()).map(|stage| stage.name.as_str());
-            let stage = built.service.target.as_deref().or(last);
-            let what = match service.target.as_deref().filter(|target| Some(*target) != stage) {
-                Some(target) => format!(
-                    "Compose's `{name}` is another stage of the Dockerfile of `{of}`{runs}: if it is a service on ECS, add it with \
-                     `target: {target}` in its `image`"
-                ),
-                None => {
-                    format!("Compose's `{name}` has the image of `{of}`{runs}: if it is a service on ECS, add it with the same `image`")
-                }
-            };
-            notes.unused(&built.service.directory, what, service.at.clone());
-        }
-    }
+fn others(images: &[(String, Place)], notes: &mut Notes<'_>) {
     if let Some((_, at)) = images.first() {
         let mut names: Vec<String> = images.iter().map(|(image, _)| format!("`{image}`")).collect();
         names.dedup();

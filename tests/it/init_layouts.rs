@@ -101,13 +101,51 @@ fn what_nobody_takes_is_said() {
 }
 
 #[test]
-fn another_stage_of_a_dockerfile_is_not_the_same_image() {
-    let dockerfile = "FROM python:3.13 AS base\nCOPY . /srv\nCMD [\"gunicorn\", \"a.wsgi\"]\nFROM base AS reports\nFROM base AS app\n";
-    let compose = "services:\n  api: {build: {context: ., target: app}}\n  mails: {build: {context: ., target: app}}\n  \
-                   reports: {build: {context: ., target: reports}}\n";
-    let (said, _) = of_files(&[("Dockerfile", dockerfile), ("compose.yaml", compose)]);
-    assert!(said.contains("Compose's `mails` has the image of"), "{said}");
-    assert!(said.contains("Compose's `reports` is another stage of the Dockerfile of") && said.contains("`target: reports`"), "{said}");
+fn what_compose_makes_of_one_image_are_services_too() {
+    let dockerfile =
+        "FROM python:3.13 AS base\nCOPY . /srv\nEXPOSE 8000\nCMD [\"gunicorn\", \"a.wsgi\"]\nFROM base AS reports\nFROM base AS app\n";
+    let compose = "x-all: &all\n  build: {context: ., target: app}\n  image: shop\nservices:\n  \
+                   beat: {<<: *all, command: celery beat}\n  api: {<<: *all, ports: ['8000:8000'], depends_on: {setup: {condition: service_completed_successfully}}}\n  \
+                   mails: {image: shop}\n  worker: {extends: {service: beat}, build: {context: ., target: app}, command: [celery, worker]}\n  \
+                   reports: {build: {context: ., target: reports}}\n  setup: {<<: *all, command: ./setup}\n  \
+                   migrate: {<<: *all, command: python manage.py migrate}\n  adminer: {<<: *all, profiles: [tools]}\n  db: {image: postgres}\n";
+    let (said, written) = of_files(&[("Dockerfile", dockerfile), ("compose.yaml", compose)]);
+    let services: Vec<&str> = written.lines().filter(|line| line.starts_with("  ") && !line.starts_with("   ")).collect();
+    let names: Vec<&str> = services.iter().map(|line| line.split(':').next().unwrap_or_default().trim()).collect();
+    assert_eq!(names, ["api", "beat", "mails", "worker", "reports"], "{written}");
+    assert_eq!(written.matches("repository: shop/api ").count(), 4, "{written}");
+    assert!(written.contains("repository: shop/reports ") && written.matches("target: reports").count() == 1, "{written}");
+    assert!(said.contains("Compose's `beat` has the same image, and runs `celery beat`: a service"), "{said}");
+    for (name, why) in [
+        ("setup", "ends before others begin"),
+        ("migrate", "is called like something that ends"),
+        ("adminer", "runs only where its profile is asked for"),
+    ] {
+        assert!(said.contains(&format!("Compose's `{name}` has the same image, and {why}: no service")), "{said}");
+    }
+
+    let scene = Scene::new("http://127.0.0.1:1");
+    scene.write("Dockerfile", dockerfile).write("compose.yaml", compose);
+    let flags = ["--as", "beat=skip", "--as", "adminer=service", "--ecs-service", "mails=shop-mails", "--dry-run"];
+    let said = init(&scene, &flags).expect(0).stdout;
+    assert!(said.contains("Compose's `beat`: left out, as --as says") && said.contains("\n  adminer:"), "{said}");
+    assert!(said.contains("service: shop-mails\n") && said.contains("UNITS: api mails worker adminer\n"), "{said}");
+}
+
+#[test]
+fn what_shares_code_shares_its_migrations() {
+    let files = [
+        ("api/manage.py", "import os\nos.environ.setdefault(\"DJANGO_SETTINGS_MODULE\", \"shop.settings\")\n"),
+        ("api/shop/settings.py", "WSGI_APPLICATION = \"shop.wsgi.application\"\nDATABASES = {\"default\": {}}\n"),
+        ("api/shop/wsgi.py", ""),
+        ("api/requirements.txt", "django\ngunicorn\n"),
+        ("api/Dockerfile", "FROM python:3.13\nWORKDIR /app\nCOPY . .\nCMD gunicorn shop.wsgi\n"),
+        ("api/shop/urls.py", "urlpatterns = [path(\"healthz\", ok)]\n"),
+        ("docker-compose.yml", "services:\n  jobs: {build: api, command: celery -A shop worker}\n  web: {build: api}\n"),
+    ];
+    // The directory's name is the server's, whose workers have their own; and it alone is asked for health.
+    let (_, written) = of_files(&files);
+    assert!(written.contains("from: api\n    services: [jobs] ") && written.matches("health: /healthz").count() == 1, "{written}");
 }
 
 #[test]

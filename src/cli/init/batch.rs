@@ -15,24 +15,28 @@ pub(super) fn render(text: &str, units: &Units) -> String {
     let identifier = |stage: &str, unit: &str| format!("{stage}_{}", unit.replace('-', "_"));
     let mut nodes = String::new();
     let mut names = Vec::new();
-    let mut node = |stage: &str, unit: &str, after: &str| {
+    let mut node = |stage: &str, unit: &str, units: &str, after: &str| {
         let name = identifier(stage, unit);
         // An image needs the Docker engine.
         let privileged = if stage == "images" { "        privileged-mode: true\n" } else { "" };
         // Writing to a text cannot fail.
         let _ = writeln!(
             nodes,
-            "    - identifier: {name}\n      depend-on: [{after}]\n      env:\n{privileged}        variables:\n          NODE: {stage}\n          UNITS: {unit}"
+            "    - identifier: {name}\n      depend-on: [{after}]\n      env:\n{privileged}        variables:\n          NODE: {stage}\n          UNITS: {units}"
         );
         names.push(name);
     };
-    for service in &units.services {
-        node("images", service, "begin");
+    // One image is made once, and is that of all its services.
+    for services in &units.images {
+        node("images", &services[0], &services.join(" "), "begin");
     }
     for (site, from) in &units.sites {
         // Files in an image are taken out of it when it is there.
-        let after = from.as_ref().map_or_else(|| "begin".to_owned(), |service| identifier("images", service));
-        node("assets", site, &after);
+        let maker = |service: &String| {
+            units.images.iter().find(|services| services.contains(service)).map_or(service.clone(), |all| all[0].clone())
+        };
+        let after = from.as_ref().map_or_else(|| "begin".to_owned(), |service| identifier("images", &maker(service)));
+        node("assets", site, site, &after);
     }
     let text = format!("{}{nodes}{}", &text[..first], &text[last..]);
     text.replace(ALL, &format!("depend-on: [{}]", names.join(", ")))
@@ -45,15 +49,17 @@ mod tests {
     #[test]
     fn each_unit_has_a_node_that_the_last_one_waits_for() {
         let shipped = include_str!("../../../buildspecs/batch.yml");
-        let sites = vec![("my-web".to_owned(), None), ("static".to_owned(), Some("api".to_owned()))];
-        let text = render(shipped, &Units { sites, services: vec!["api".to_owned()], environments: Vec::new() });
+        let sites = vec![("my-web".to_owned(), None), ("static".to_owned(), Some("worker".to_owned()))];
+        let images = vec![vec!["api".to_owned(), "worker".to_owned()], vec!["reports".to_owned()]];
+        let text = render(shipped, &Units { sites, services: Vec::new(), images, environments: Vec::new() });
         let (buildspec, warnings) = crate::buildspec::read(&text).unwrap();
         assert!(warnings.is_empty() && crate::buildspec::lint(&buildspec).is_empty());
         for part in [
             "- identifier: assets_my_web\n      depend-on: [begin]\n",
             "- identifier: assets_static\n      depend-on: [images_api]\n",
-            "depend-on: [images_api, assets_my_web, assets_static]\n",
+            "depend-on: [images_api, images_reports, assets_my_web, assets_static]\n",
             "UNITS: my-web\n",
+            "UNITS: api worker\n",
         ] {
             assert!(text.contains(part), "{part} is not in\n{text}");
         }

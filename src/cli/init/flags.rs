@@ -185,13 +185,15 @@ impl Init {
                 }
             }
         }
+        // Who has the image of another has its repository, too.
+        let owners = application.services.iter().filter(|service| service.image_of.is_none());
         let units: [(&str, &[Named], Vec<&str>); 8] = [
             ("--bucket", &self.bucket, application.sites.iter().map(|site| site.name.as_str()).collect()),
             ("--distribution", &self.distribution, application.sites.iter().map(|site| site.name.as_str()).collect()),
             ("--cluster", &self.cluster, application.services.iter().map(|service| service.name.as_str()).collect()),
             ("--ecs-service", &self.ecs_service, application.services.iter().map(|service| service.name.as_str()).collect()),
             ("--container", &self.container, application.services.iter().map(|service| service.name.as_str()).collect()),
-            ("--repository", &self.repository, application.services.iter().map(|service| service.name.as_str()).collect()),
+            ("--repository", &self.repository, owners.map(|service| service.name.as_str()).collect()),
             ("--health", &self.health, application.services.iter().map(|service| service.name.as_str()).collect()),
             ("--function", &self.function, application.migrations.iter().map(|migration| migration.name.as_str()).collect()),
         ];

@@ -8,6 +8,8 @@ use super::names::Names;
 #[derive(Debug)]
 pub(super) struct Units {
     pub(super) services: Vec<String>,
+    /// Services by their images: those of one image stand together.
+    pub(super) images: Vec<Vec<String>>,
     /// Sites, each with the service whose image holds its files, if one does.
     pub(super) sites: Vec<(String, Option<String>)>,
     pub(super) environments: Vec<String>,
@@ -19,7 +21,15 @@ impl Units {
             Source::Image { service, .. } => Some(service.clone()),
             Source::Build(_) | Source::Prebuilt => None,
         };
+        let mut images: Vec<Vec<String>> = Vec::new();
+        for service in &application.services {
+            match images.iter_mut().find(|names| service.image_of.as_ref().is_some_and(|owner| names.contains(owner))) {
+                Some(names) => names.push(service.name.clone()),
+                None => images.push(vec![service.name.clone()]),
+            }
+        }
         Self {
+            images,
             services: application.services.iter().map(|service| service.name.clone()).collect(),
             sites: application.sites.iter().map(|site| (site.name.clone(), from(site))).collect(),
             environments: names.environments().iter().map(|environment| environment.name.clone()).collect(),

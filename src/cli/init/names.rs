@@ -32,6 +32,11 @@ pub(super) struct Names {
     known: Vec<Known>,
     sites: usize,
     services: usize,
+    images: usize,
+    /// Services that nobody asks anything: no name in a script is theirs but one that holds their own.
+    workers: Vec<String>,
+    /// Services with the image of another, and whose.
+    shared: Vec<(String, String)>,
 }
 
 fn sure(value: &str) -> Name {
@@ -74,7 +79,10 @@ impl Names {
             function: verb.function.clone(),
             known: application.known.clone(),
             sites: application.sites.len(),
-            services: application.services.len(),
+            services: application.services.iter().filter(|service| service.reached).count(),
+            images: application.services.iter().filter(|service| service.image_of.is_none()).count(),
+            workers: application.services.iter().filter(|service| !service.reached).map(|service| service.name.clone()).collect(),
+            shared: application.services.iter().filter_map(|service| Some((service.name.clone(), service.image_of.clone()?))).collect(),
         }
     }
 
@@ -86,7 +94,7 @@ impl Names {
     fn in_scripts(&self, kind: &str, unit: &str, units: usize) -> Option<&Known> {
         let of_kind: Vec<&Known> = self.known.iter().filter(|known| known.kind == kind).collect();
         match of_kind[..] {
-            [one] if units == 1 => Some(one),
+            [one] if units == 1 && (kind == "cluster" || !self.workers.iter().any(|name| name == unit)) => Some(one),
             _ => {
                 let mut own = of_kind.into_iter().filter(|known| known.name.split(['-', '_', '/', '.']).any(|part| part == unit));
                 own.next().filter(|_| own.next().is_none())
@@ -127,7 +135,8 @@ impl Names {
     }
 
     pub(super) fn repository(&self, service: &str) -> Name {
-        self.pick(&self.repository, "repository", service, self.services, || format!("{}/{service}", self.app.value.to_lowercase()))
+        let owner = self.shared.iter().find(|(name, _)| name == service).map_or(service, |(_, owner)| owner.as_str());
+        self.pick(&self.repository, "repository", owner, self.images, || format!("{}/{owner}", self.app.value.to_lowercase()))
     }
 
     pub(super) fn health(&self, service: &str) -> Option<&str> {

@@ -75,7 +75,7 @@ pub(super) fn render(application: &Application, names: &Names) -> Page {
     }
     if !application.services.is_empty() {
         page.line("services:");
-        let alone = application.services.len() == 1;
+        let alone = application.services.iter().filter(|service| service.reached).count() == 1;
         for one in &application.services {
             service(&mut page, one, alone, names);
         }
@@ -251,6 +251,7 @@ fn service(page: &mut Page, service: &Service, alone: bool, names: &Names) {
         (None, Some((health, at))) => {
             page.remarked(&format!("    # health: {health}"), &format!("if the load balancer leads it here; {at}"));
         }
+        (None, None) if !service.reached => {}
         (None, None) => page.remarked("    # health: /healthz", "asked through the load balancer after the roll"),
     }
 }
@@ -272,6 +273,12 @@ fn migration(page: &mut Page, migration: &Migration, names: &Names) {
         None => page.remarked("    driver: task", "a task like the service's; or lambda-image, with a `function`"),
     }
     page.line(&format!("    from: {}", migration.from));
+    if !migration.services.is_empty() {
+        let entry = format!("services: [{}]", migration.services.join(", "));
+        let why = "those with the same code; one with a database of its own needs a migration of its own";
+        page.remarked(&format!("    {entry}"), &format!("check: {why}"));
+        page.checks.push(Check { line: page.text.lines().count(), entry, why: format!("{why} (edit the file)") });
+    }
     match (function, &migration.command) {
         (Some(function), _) => page.line(&format!("    function: {}", scalar(function))),
         (None, Some(command)) => page.line(&format!("    command: {}", scalar(command))),
