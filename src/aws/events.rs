@@ -14,9 +14,10 @@ use super::{Aws, AwsError};
 const OPERATION: &str = "events:PutTargets";
 
 /// Something that starts a task of ECS at its time.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 pub struct ScheduledTask {
     /// The group of a schedule of `EventBridge` Scheduler; `None` for a rule.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     /// The rule's or the schedule's name.
     pub name: String,

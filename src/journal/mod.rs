@@ -43,7 +43,7 @@ pub use holder::{Holder, Process};
 pub use lease::{Lease, Loss};
 pub use lock::{Attempt, Glimpse, Held};
 pub use migration::{MigrationAttempt, MigrationEnd, MigrationHistory};
-pub use record::{Live, LiveMigration, LiveService, LiveSite, Published, Ran, Record, Run};
+pub use record::{Live, LiveMigration, LiveService, LiveSite, Published, Ran, Record, Run, Served};
 pub use stopped::StoppedService;
 
 /// The state of one application in one environment.

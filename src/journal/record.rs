@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use time::OffsetDateTime;
 
+use crate::aws::ScheduledTask;
 use crate::event::{Outcome, StepRan};
 use crate::model::{CiSystem, Commit, ImageUri, Made, Promoted, ReleaseId, Sha256, Stage, UnitName};
 
@@ -135,9 +136,22 @@ pub struct Record {
     /// What was live of each unit before the release touched it.
     #[serde(default)]
     pub before: Live,
+    /// What served of each service when a run of the release first came to it: all of it can be brought back there.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub served: BTreeMap<UnitName, Served>,
     /// What is live of each unit since.
     #[serde(default)]
     pub after: Live,
+}
+
+/// What served of a service.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Served {
+    /// The ARN of its revision.
+    pub revision: String,
+    /// What was to follow the service to another revision, as it was.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub schedules: Vec<ScheduledTask>,
 }
 
 /// One run of a release: of the whole, or of some of its stages.
@@ -206,6 +220,7 @@ impl Record {
             stages: BTreeMap::new(),
             steps: Vec::new(),
             before: Live::default(),
+            served: BTreeMap::new(),
             after: Live::default(),
         }
     }
@@ -214,7 +229,18 @@ impl Record {
     #[must_use]
     pub fn has_brought(&self, service: &UnitName, live: &LiveService) -> bool {
         let tried = self.runs.iter().rev().skip(1).any(|run| run.stages.contains(&Stage::Services));
-        tried && live.release == self.release && self.before.services.get(service) != Some(live)
+        let served = self.served.get(service).is_some_and(|served| served.revision == live.revision);
+        tried && !served && live.release == self.release && self.before.services.get(service) != Some(live)
+    }
+
+    /// Keeps what serves of a service before the first run of this release that comes to it. `live` is what is recorded of it.
+    pub fn keep_served(&mut self, service: &UnitName, live: Option<&LiveService>, found: Option<Served>) {
+        // A run of an earlier version of windlass has brought it, and kept what was recorded before.
+        let brought = live.is_some_and(|live| self.has_brought(service, live));
+        let before = self.before.services.get(service).map(|before| Served { revision: before.revision.clone(), schedules: Vec::new() });
+        if let Some(served) = if brought { before } else { found } {
+            self.served.entry(service.clone()).or_insert(served);
+        }
     }
 
     /// Did its last run end well?

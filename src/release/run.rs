@@ -13,7 +13,7 @@ use crate::service::plan::Action;
 use crate::site::plan::Known;
 
 use super::prepare::{self, Purpose};
-use super::{Released, Request, Stop, World, commit, history, lease, older, parts, same, saved, stages, stopped, world};
+use super::{Released, Request, Stop, World, commit, history, lease, older, parts, same, saved, services, stages, stopped, world};
 
 /// How often a plan is drawn because what is live has moved under it: each of several that wait for the lock may move it once.
 const DRAWINGS: usize = 12;
@@ -160,6 +160,7 @@ async fn recorded(
     }
     let goes_on = !record.runs.is_empty();
     record.runs.push(begins(request, world, plan));
+    services::keep_served(world, plan, &mut record);
     let short = plan.commit.as_ref().map(|commit| commit.short().to_owned());
     request.witness.recorded(&request.project.config, plan, &record);
     events.send(Event::ReleaseStarted { release: record.release.clone(), commit: short });

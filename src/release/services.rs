@@ -6,13 +6,14 @@ use std::time::Duration;
 
 use futures_util::stream::{FuturesUnordered, StreamExt as _};
 
+use crate::aws::ScheduledTask;
 use crate::event::Events;
-use crate::journal::{LiveService, Record, StoppedService};
+use crate::journal::{LiveService, Record, Served, StoppedService};
 use crate::migration;
 use crate::model::{Exit, Failure, Stage, UnitName};
 use crate::plan::Plan;
 use crate::service::execute::{self, Rollouts};
-use crate::service::plan::Action;
+use crate::service::plan::{Action, Schedule, ServicePlan};
 use crate::service::{execute_health, execute_housekeeping, execute_leave};
 
 use super::stages::resolve;
@@ -29,7 +30,7 @@ struct Sofar {
     rolled: BTreeMap<UnitName, LiveService>,
     /// Those that an earlier run has rolled, and was killed before it could say so.
     unsaid: BTreeMap<UnitName, LiveService>,
-    failures: Vec<Failure>,
+    failures: Vec<(UnitName, Failure)>,
 }
 
 /// Rolls the services of the plan.
@@ -64,24 +65,59 @@ pub(super) async fn services(world: &mut World, plan: &Plan, record: &Record, ev
         Exit::RolledBack => 0,
         _ => 1,
     };
-    let count = sofar.failures.len();
+    let (failed, mut failures): (BTreeSet<UnitName>, Vec<Failure>) = std::mem::take(&mut sofar.failures).into_iter().unzip();
     if !still.is_empty() {
         let said = migration::execute::stop::still(&still);
-        sofar.failures = std::mem::take(&mut sofar.failures).into_iter().map(|failure| super::migrations::say(failure, &said)).collect();
+        failures = failures.into_iter().map(|failure| super::migrations::say(failure, &said)).collect();
     }
-    sofar.failures.sort_by_key(|failure| std::cmp::Reverse(weight(failure)));
-    let Some(failure) = sofar.failures.into_iter().next() else {
+    failures.sort_by_key(|failure| std::cmp::Reverse(weight(failure)));
+    let Some(failure) = failures.into_iter().next() else {
         execute_housekeeping::tidy(&world.aws, &plan.services, async || world.named_revisions(record).await, events).await;
         return Ok(());
     };
-    if count > 1 {
+    if failed.len() > 1 {
+        let count = failed.len();
         events.note(format!("{count} services have failed; the one that matters most is told below"));
     }
-    if plan.services_policy.rollback_all && !sofar.rolled.is_empty() {
-        return Err(go_back(world, plan, record, &shared, failure, &sofar.rolled).await);
-    }
     let new = world.live.services.iter().filter(|(name, live)| sofar.rolled.contains_key(*name) || record.has_brought(name, live));
-    Err(mixed(failure, &new.map(|(name, _)| name).collect::<Vec<_>>()))
+    let new: BTreeMap<UnitName, LiveService> = new.map(|(name, live)| (name.clone(), live.clone())).collect();
+    if !plan.services_policy.rollback_all {
+        return Err(mixed(failure, &new.keys().collect::<Vec<_>>()));
+    }
+    // What is no part of this run stays, and so does what has failed at its next change and is back where an earlier run had brought it.
+    let (back, stays): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        new.into_iter().partition(|(name, _)| plan.services.contains_key(name) && !failed.contains(name));
+    let failure = if back.is_empty() { failure } else { go_back(world, plan, record, &shared, failure, &back).await };
+    Err(mixed(failure, &stays.keys().collect::<Vec<_>>()))
+}
+
+/// Keeps in the record what serves before any run of the release has come to the services of the plan.
+pub(super) fn keep_served(world: &World, plan: &Plan, record: &mut Record) {
+    for (name, service) in plan.services.iter().filter(|_| plan.stages.contains(&Stage::Services)) {
+        let schedule = |one: &Schedule| ScheduledTask {
+            group: one.group.clone(),
+            name: one.name.clone(),
+            target: one.target.clone(),
+            task_definition: one.from.clone(),
+        };
+        let schedules = service.schedules.iter().map(schedule).collect();
+        let found = service.back_to.clone().map(|revision| Served { revision, schedules });
+        record.keep_served(name, world.live.services.get(name), found);
+    }
+}
+
+/// The plan of a service's way back to what served before the release.
+fn way_back(service: &ServicePlan, served: Option<&Served>) -> ServicePlan {
+    let Some(served) = served else { return service.clone() };
+    let schedule = |one: &ScheduledTask| Schedule {
+        group: one.group.clone(),
+        name: one.name.clone(),
+        target: one.target.clone(),
+        from: one.task_definition.clone(),
+    };
+    // What an earlier run of the release has moved is not known to the plan of this one any more.
+    let schedules = if served.schedules.is_empty() { service.schedules.clone() } else { served.schedules.iter().map(schedule).collect() };
+    ServicePlan { back_to: Some(served.revision.clone()), schedules, ..service.clone() }
 }
 
 /// What the revisions of a release say of where they come from.
@@ -166,7 +202,7 @@ async fn roll(world: &World, plan: &Plan, record: &Record, shared: &Rollouts, st
                 }
                 sofar.done.insert(name.clone());
             }
-            Err(failure) => sofar.failures.push(failure),
+            Err(failure) => sofar.failures.push((name.clone(), failure)),
         }
     }
 }
@@ -231,7 +267,7 @@ fn mixed(failure: Failure, new: &[&UnitName]) -> Failure {
     Failure::new(Exit::Mixed, "some services are new, others old").because(failure).hint(hint)
 }
 
-/// The policy brings those back that have rolled.
+/// The policy brings those back that the release has brought, in this run or an earlier one.
 async fn go_back(
     world: &mut World,
     plan: &Plan,
@@ -242,7 +278,10 @@ async fn go_back(
 ) -> Failure {
     let mut back: FuturesUnordered<_> = rolled
         .iter()
-        .map(|(name, live)| async move { (name, execute_leave::undo(shared, name, &plan.services[name], &live.revision).await) })
+        .map(|(name, live)| async move {
+            let way = way_back(&plan.services[name], record.served.get(name));
+            (name, execute_leave::undo(shared, name, &way, &live.revision).await)
+        })
         .collect();
     let mut not_back = None;
     let mut again = Vec::new();

@@ -141,7 +141,9 @@ impl World {
             }
         }
         let lives = records.iter().flat_map(|record| [&record.before, &record.after]).chain([&self.live]);
-        Ok(lives.flat_map(|live| live.services.values()).map(|service| service.revision.clone()).collect())
+        let live = lives.flat_map(|live| live.services.values()).map(|service| &service.revision);
+        let served = records.iter().flat_map(|record| record.served.values()).map(|served| &served.revision);
+        Ok(live.chain(served).cloned().collect())
     }
 
     pub(super) async fn save_live(&self, after: Stage) -> Result<(), Failure> {

@@ -1,6 +1,6 @@
 //! Releases as people read them, a few lines each.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use time::OffsetDateTime;
@@ -89,22 +89,19 @@ fn minute(time: OffsetDateTime) -> String {
     time.format(format).unwrap_or_default()
 }
 
-/// The units whose steps changed something.
+/// The units that steps have changed, and what came of each last.
 fn changed(record: &Record) -> Vec<String> {
     let done = record.steps.iter().filter(|step| step.stage.is_some() && step.outcome == Outcome::Done);
-    let units: BTreeSet<String> = done
-        .filter(|step| ["publish", "roll", "migrate"].contains(&step.action.as_str()))
-        .map(|step| {
-            format!(
-                "{} {}",
-                step.unit,
-                match step.action.as_str() {
-                    "publish" => "published",
-                    "roll" => "rolled",
-                    _ => "migrated",
-                }
-            )
-        })
-        .collect();
-    units.into_iter().collect()
+    let mut units = BTreeMap::new();
+    for step in done {
+        let (at, what) = match step.action.as_str() {
+            "publish" => ("publish", "published"),
+            "roll" => ("roll", "rolled"),
+            "roll back" => ("roll", "rolled back"),
+            "migrate" => ("migrate", "migrated"),
+            _ => continue,
+        };
+        units.insert((&step.unit, at), what);
+    }
+    units.into_iter().map(|((unit, _), what)| format!("{unit} {what}")).collect()
 }

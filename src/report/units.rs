@@ -80,14 +80,13 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
         let before = record.and_then(|record| record.before.migrations.get(name));
         let before = before.map_or("no recorded migration".to_owned(), |live| format!("migrated with {}", live.image.digest.short()));
         let ran = last(name, Stage::Migrations, &["migrate"]);
+        let planned = || format!("migrated with {}", image_of(&migration.image, record));
         let (state, after) = match ran.map(|step| (step.outcome, step)) {
             _ if migration.applied => (State::Unchanged, before.clone()),
-            Some((Outcome::Failed, step)) if step.why.as_ref().is_some_and(|why| why.changed_nothing) => {
-                (State::Untouched, format!("migrated with {}", image_of(&migration.image)))
-            }
-            Some((Outcome::Failed, _)) => (State::Unsure, format!("migrated with {}", image_of(&migration.image))),
+            Some((Outcome::Failed, step)) if step.why.as_ref().is_some_and(|why| why.changed_nothing) => (State::Untouched, planned()),
+            Some((Outcome::Failed, _)) => (State::Unsure, planned()),
             Some((_, step)) => (State::Changed, few(super::first_line(&step.detail))),
-            None => (State::Waiting, format!("migrated with {}", image_of(&migration.image))),
+            None => (State::Waiting, planned()),
         };
         changes.push(UnitChange { kind: UnitKind::Migration, failed: failed(name), name: name.clone(), before, after, state });
     }
@@ -98,22 +97,29 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
         let was = record.and_then(|record| record.before.services.get(name));
         let brought = now.is_some_and(|live| record.is_some_and(|record| record.has_brought(name, live)));
         let earlier = brought && service.action == Action::Nothing;
-        let before = match was {
-            Some(was) if earlier => format!("{} ({})", revision(&was.revision), was.image.digest.short()),
-            _ if earlier => "no recorded release".to_owned(),
-            _ => format!("{} ({})", revision(&service.from), short(&service.from_image)),
+        // Whatever came last, of all runs.
+        let tried = last(name, Stage::Services, &["roll", "roll back"]);
+        let back = tried.filter(|step| step.action == "roll back").map(|step| step.outcome);
+        let served = record.and_then(|record| record.served.get(name));
+        let before = match (was, served) {
+            _ if !earlier && (back.is_none() || service.action != Action::Nothing) => {
+                format!("{} ({})", revision(&service.from), short(&service.from_image))
+            }
+            (Some(was), _) => format!("{} ({})", revision(&was.revision), was.image.digest.short()),
+            (None, Some(served)) => revision(&served.revision).to_owned(),
+            (None, None) => "no recorded release".to_owned(),
         };
         let planned = match &service.action {
-            Action::Return(to) => format!("{} ({})", revision(to), image_of(&service.image)),
-            _ => image_of(&service.image),
+            Action::Return(to) => format!("{} ({})", revision(to), image_of(&service.image, record)),
+            _ => image_of(&service.image, record),
         };
         let rolled = now.map_or(planned.clone(), |live| format!("{} ({})", revision(&live.revision), live.image.digest.short()));
-        let back = last(name, Stage::Services, &["roll back"]).map(|step| step.outcome);
         let rolled_back = |step: &StepRan| step.why.as_ref().is_some_and(|why| why.exit == Exit::RolledBack.code());
-        let state = match (last(name, Stage::Services, &["roll"]), back) {
+        let state = match (tried, back) {
+            (_, Some(Outcome::Failed)) => State::Unsure,
+            (_, Some(_)) => State::Waiting,
             _ if earlier => State::Changed,
             _ if service.action == Action::Nothing => State::Unchanged,
-            (_, Some(Outcome::Failed)) => State::Unsure,
             (Some(step), None) if step.outcome != Outcome::Failed => State::Changed,
             (Some(step), None) if !rolled_back(step) => State::Unsure,
             // A run that was told to end leaves to ECS what is under way.
@@ -150,10 +156,20 @@ fn left_midway(record: &Record) -> bool {
     stage == Some(Outcome::Failed) && exit.is_some_and(|exit| exits.contains(&exit))
 }
 
-fn image_of(image: &ImageRef) -> String {
-    match image {
-        ImageRef::Known(uri) => uri.digest.short(),
-        ImageRef::FromStep(_) => "an image that was still to be built".to_owned(),
+/// An image; of one that the stage `images` yields, as much as is known by now.
+fn image_of(image: &ImageRef, record: Option<&Record>) -> String {
+    let unit = match image {
+        ImageRef::Known(uri) => return uri.digest.short(),
+        ImageRef::FromStep(unit) => unit,
+    };
+    let pushed = |ran: &StepRan| {
+        let own = ran.stage == Some(Stage::Images) && ran.unit.split(", ").any(|name| name == unit.as_str());
+        own && matches!(ran.action.as_str(), "push" | "copy") && ran.outcome != Outcome::Failed
+    };
+    match record.map(|record| (record.images.get(unit), record.steps.iter().any(pushed))) {
+        Some((Some(image), _)) => image.digest.short(),
+        Some((None, true)) => "an image that has been pushed".to_owned(),
+        _ => "an image that was still to be built".to_owned(),
     }
 }
 

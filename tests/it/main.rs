@@ -71,6 +71,8 @@ mod migration_task;
 #[cfg(test)]
 mod migration_zip;
 #[cfg(test)]
+mod orders;
+#[cfg(test)]
 mod outputs;
 #[cfg(test)]
 mod pipeline;
