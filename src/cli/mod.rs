@@ -101,7 +101,7 @@ fn ended(arguments: &Arguments, result: Result<ExitCode, Failure>) -> ExitCode {
     };
     let common = &arguments.common;
     let color = common.color.stderr();
-    let mask = session::mask();
+    let mask = session::mask().and_passwords();
     // Where stderr is gone there is nobody left to tell.
     let annotation = annotation(&failure).unwrap_or_default();
     let text = annotation + &pasted::pasted(common, &failure_text(&failure, color));

@@ -208,7 +208,7 @@ pub fn channel(mask: Mask) -> (Events, Stream) {
     let (to, from) = mpsc::unbounded_channel();
     let waiting = Arc::new(AtomicUsize::new(0));
     let (ran, held, tails) = Default::default();
-    (Events { to, waiting: Arc::clone(&waiting), mask: Arc::new(mask), ran, held, tails }, Stream { from, waiting })
+    (Events { to, waiting: Arc::clone(&waiting), mask: Arc::new(mask.and_passwords()), ran, held, tails }, Stream { from, waiting })
 }
 
 impl Stream {

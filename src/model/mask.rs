@@ -1,7 +1,10 @@
 //! Values that must not be seen, and how they are taken out of whatever is shown.
 
+use std::sync::LazyLock;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{GeneralPurpose, STANDARD, URL_SAFE};
+use regex::Regex;
 
 /// Shorter values are no secrets, and would blot out ordinary words.
 const SHORTEST: usize = 6;
@@ -17,7 +20,12 @@ const MASKED: &str = "***";
 pub struct Mask {
     /// Longest first, so that a secret that holds another goes as a whole.
     values: Vec<String>,
+    /// Whether the passwords of URLs go, too.
+    passwords: bool,
 }
+
+/// `postgres://user:PASSWORD@host`: what follows the name, up to the last `@` before the host's end.
+static PASSWORD: LazyLock<Option<Regex>> = LazyLock::new(|| Regex::new(r#"(://[^\s:/?\#@"'<>]*:)[^\s/?\#"'<>]+@"#).ok());
 
 impl Mask {
     /// Masks these values, in any form that they are usually written in; those that are too short to be secrets are left out.
@@ -26,7 +34,13 @@ impl Mask {
         let mut all: Vec<String> = values.into_iter().flat_map(|value| forms(&value, SHORTEST)).collect();
         all.sort_by(|a, b| b.len().cmp(&a.len()).then_with(|| a.cmp(b)));
         all.dedup();
-        Self { values: all }
+        Self { values: all, passwords: false }
+    }
+
+    /// Masks the passwords of URLs, too: a container that fails most often quotes the URL of its database, whose value only the container knows.
+    #[must_use]
+    pub fn and_passwords(self) -> Self {
+        Self { passwords: true, ..self }
     }
 
     /// Masks these values too, each of them and each line of them, down to three characters: they come from a store of secrets, and a short
@@ -40,7 +54,12 @@ impl Mask {
     /// `text` without any of the values.
     #[must_use]
     pub fn apply(&self, text: &str) -> String {
-        self.values.iter().fold(text.to_owned(), |text, value| if text.contains(value) { text.replace(value, MASKED) } else { text })
+        let text =
+            self.values.iter().fold(text.to_owned(), |text, value| if text.contains(value) { text.replace(value, MASKED) } else { text });
+        match PASSWORD.as_ref().filter(|_| self.passwords && text.contains("://")) {
+            Some(pattern) => pattern.replace_all(&text, format!("${{1}}{MASKED}@")).into_owned(),
+            None => text,
+        }
     }
 
     /// Where `text` may be cut so that what comes before shows no part of a value that goes on behind the cut: the last such place.
@@ -131,6 +150,30 @@ mod tests {
         assert_eq!(mask.apply("pw1 abc/def no s3cr3t-value"), "*** *** no ***");
         assert!(sensitive("NPM_TOKEN") && sensitive("aws_secret_access_key") && !sensitive("VITE_API"));
     }
+
+    #[test]
+    fn the_password_of_a_url_goes_and_its_host_stays() {
+        let mask = Mask::default().and_passwords();
+        for (text, shown) in [
+            ("url was postgres://captain:p%40ss%3Aw@db:5432/x, it said", "url was postgres://captain:***@db:5432/x, it said"),
+            ("'redis://:p@ss:w@cache/0'", "'redis://:***@cache/0'"),
+            ("a://u:p@h b://v:q@i", "a://u:***@h b://v:***@i"),
+        ] {
+            assert_eq!(mask.apply(text), shown);
+            assert_eq!(Mask::default().apply(text), text);
+        }
+        for text in [
+            "http://127.0.0.1:4566/shop/api@sha256:ab",
+            "http://host:8080?mail=a@b",
+            "ssh://git@github.com/x",
+            "a: b@c",
+            "http://host:80/",
+            "http://[::1]:80/a@b",
+        ] {
+            assert_eq!(mask.apply(text), text);
+        }
+    }
+
     #[test]
     fn a_secret_is_known_in_what_it_is_encoded_to() {
         let secret = "p\u{e4}ss/w\"rd+42 &more";

@@ -39,7 +39,8 @@ pub(super) fn ahead(live: &Live, then: &Live, newer: &[Record]) -> Vec<Ahead> {
         for (release, step) in &steps {
             match step.outcome {
                 Outcome::Done => applied.extend(step.detail.split_once("applied ").map(|(_, names)| names.to_owned())),
-                Outcome::Failed if may_have_applied(step) => failed.push((*release).clone()),
+                // Each run of a release that fails again leaves a step.
+                Outcome::Failed if may_have_applied(step) && !failed.contains(*release) => failed.push((*release).clone()),
                 _ => {}
             }
         }

@@ -93,16 +93,17 @@ pub(super) fn units(plan: &Plan, record: Option<&Record>) -> Vec<UnitChange> {
     for (name, service) in &plan.services {
         let now = record.and_then(|record| record.after.services.get(name));
         let now = now.filter(|live| record.is_some_and(|record| live.release == record.release));
-        // An earlier run of the release has rolled it: what this one has found was no longer what was live before.
+        // An earlier run of the release has rolled it, or begun to: what this one has found was no longer what was live before.
         let was = record.and_then(|record| record.before.services.get(name));
         let brought = now.is_some_and(|live| record.is_some_and(|record| record.has_brought(name, live)));
         let earlier = brought && service.action == Action::Nothing;
+        let watched = matches!(service.action, Action::Watch(_)) && was.is_some();
         // Whatever came last, of all runs.
         let tried = last(name, Stage::Services, &["roll", "roll back"]);
         let back = tried.filter(|step| step.action == "roll back").map(|step| step.outcome);
         let served = record.and_then(|record| record.served.get(name));
         let before = match (was, served) {
-            _ if !earlier && (back.is_none() || service.action != Action::Nothing) => {
+            _ if !earlier && !watched && (back.is_none() || service.action != Action::Nothing) => {
                 format!("{} ({})", revision(&service.from), short(&service.from_image))
             }
             (Some(was), _) => format!("{} ({})", revision(&was.revision), was.image.digest.short()),

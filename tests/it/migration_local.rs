@@ -88,8 +88,7 @@ async fn a_command_is_judged_by_its_exit_code_and_never_run_twice() {
     let failed = shop.run(&["stage", "migrations"]).expect(23);
     insta::assert_snapshot!(shop.error(&failed), @r"
     error: migration `main` failed
-       the command ended with exit code 7; its last lines:
-       | almost
+       the command ended with exit code 7: almost
     hint: no service was rolled and no site published: the old version serves; correct the migration, and release again
     ");
     // Killed in the middle: nobody can tell what a command has done.

@@ -15,7 +15,7 @@ use crate::process::{self, Status};
 use super::super::handler::Kind as Handler;
 use super::super::verdict::{self, Answer, Kind, Trouble};
 use super::follow::{End, Read, read};
-use super::{Came, Found, NOT_ROLLED, One};
+use super::{Came, Found, NOT_ROLLED, One, words};
 
 /// So many of the last lines are repeated with a failure.
 const TAIL: usize = 5;
@@ -101,18 +101,17 @@ impl Target {
                 );
             }
         };
-        let lines = || tail.iter().fold(String::new(), |text, line| text + "\n   | " + line);
+        let tail: Vec<String> = tail.into();
+        let lines = || words::told(&tail);
         match (status, end) {
             (_, Some(End::Failed(trouble))) => Came::Failed(trouble),
             (Status::Exited(0), Some(End::Answered(answer))) => verdict::complete(answer).map_or_else(Came::Failed, Came::Done),
             (Status::Exited(0), None) if self.handler.is_some() => {
-                Came::Failed(Trouble { kind: Kind::NothingApplied, said: format!("exit code 0, and without an answer:{}", lines()) })
+                Came::Failed(Trouble { kind: Kind::NothingApplied, said: format!("exit code 0, and without an answer: {}", lines()) })
             }
             (Status::Exited(0), None) => Came::Done(Answer::default()),
-            (Status::Exited(code), _) => Came::Failed(Trouble::of(format!("exit code {code}; its last lines:{}", lines()))),
-            (Status::Signaled(signal), _) => {
-                Came::Failed(Trouble { kind: Kind::Died, said: format!("signal {signal}; its last lines:{}", lines()) })
-            }
+            (Status::Exited(code), _) => Came::Failed(Trouble::of(format!("exit code {code}: {}", lines()))),
+            (Status::Signaled(signal), _) => Came::Failed(Trouble { kind: Kind::Died, said: format!("signal {signal}: {}", lines()) }),
         }
     }
 

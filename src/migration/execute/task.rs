@@ -15,7 +15,7 @@ use crate::model::{Exit, Failure, Sha256};
 use super::super::plan::Runs;
 use super::super::verdict::{self, Answer, Kind, Trouble};
 use super::follow::{End, Follower};
-use super::{Came, Found, NOT_ROLLED, One};
+use super::{Came, Found, NOT_ROLLED, One, words};
 
 /// How often the task is looked at, once it has run for a while.
 const LOOK: Duration = Duration::from_secs(3);
@@ -253,8 +253,7 @@ impl Target {
             (Some(0), Some(End::Answered(answer))) => verdict::complete(answer).map_or_else(Came::Failed, Came::Done),
             (Some(0), None) => Came::Done(Answer::default()),
             (Some(code), _) => {
-                let last = if tail.is_empty() { "it said nothing".to_owned() } else { tail.join("\n   | ") };
-                let mut trouble = Trouble::of(format!("exit code {code} ({why}): {last}"));
+                let mut trouble = Trouble::of(format!("exit code {code} ({why}): {}", words::told(tail)));
                 if code == 137 && trouble.kind == Kind::Failed {
                     trouble.kind = Kind::OutOfMemory;
                 }

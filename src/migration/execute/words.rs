@@ -70,3 +70,37 @@ pub(super) fn described(answer: &Answer, found: bool) -> ((), Outcome, String) {
         None => ((), Outcome::Done, format!("{found}it succeeded")),
     }
 }
+
+/// What the last lines of a command that has failed say: first the one that tells of the error, as a list shows no more than one, and then
+/// all of them.
+pub(super) fn told(tail: &[String]) -> String {
+    let blank = |line: &&String| line.trim().is_empty();
+    let tells = |line: &&String| {
+        let line = line.to_lowercase();
+        ["error", "exception", "fatal", "failed"].iter().any(|word| line.contains(word))
+    };
+    let last = tail.iter().rev().find(tells).or_else(|| tail.iter().rfind(|line| !blank(line)));
+    let Some(last) = last else { return "it said nothing".to_owned() };
+    if tail.iter().filter(|line| !blank(line)).count() == 1 {
+        return last.trim().to_owned();
+    }
+    tail.iter().fold(last.trim().to_owned(), |text, line| text + "\n   | " + line)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_list_shows_the_line_that_tells_of_the_error() {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<String>>();
+        let python = "    return self.cursor.execute(sql)\n  File \"a.py\"\nProgrammingError: column \"tons\" already exists\n";
+        assert_eq!(
+            told(&lines(python)),
+            "ProgrammingError: column \"tons\" already exists\n   |     return self.cursor.execute(sql)\n   |   File \"a.py\"\n   | ProgrammingError: column \"tons\" already exists"
+        );
+        assert!(told(&lines("Error: P3018\nDatabase error: no such function\n  }\n")).starts_with("Database error: no such function\n"));
+        assert_eq!(told(&lines("\n  it ends here \n")), "it ends here");
+        assert_eq!(told(&[]), "it said nothing");
+    }
+}
