@@ -20,6 +20,9 @@ pub use html::references;
 /// For one page, redirects included.
 const TIMEOUT: Duration = Duration::from_secs(10);
 
+/// For a connection alone: a server that takes none is told from one that takes it and is silent.
+const CONNECT: Duration = Duration::from_secs(5);
+
 /// The most that is read of one body, in bytes.
 const LIMIT: usize = 4 * 1024 * 1024;
 
@@ -66,9 +69,9 @@ pub struct ProbeError {
 pub enum ProbeErrorKind {
     /// The address is none, or not of `http` or `https`.
     BadUrl,
-    /// No connection: the name, the port, the certificate.
+    /// No connection: the name, the port, the certificate, or none within 5 s.
     Unreachable,
-    /// No complete answer within 10 s.
+    /// Connected, and no complete answer within 10 s.
     Timeout,
     /// The answer broke off, or is not HTTP.
     Broken,
@@ -113,7 +116,7 @@ impl Client {
             return Ok(http);
         }
         let agent = concat!("windlass/", env!("CARGO_PKG_VERSION"));
-        let builder = reqwest::Client::builder().user_agent(agent).redirect(Policy::none()).timeout(TIMEOUT);
+        let builder = reqwest::Client::builder().user_agent(agent).redirect(Policy::none()).connect_timeout(CONNECT).timeout(TIMEOUT);
         // What listens on this machine is not behind the company's proxy.
         let builder = if self.via.is_some() { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|error| failure(url, &error))?;

@@ -76,7 +76,8 @@ impl Rollout<'_> {
                         status => Some(format!("`{url}` answers {status}")),
                     }
                 }
-                Err(error) if by_path && !answered && start.elapsed() > CLOSED && error.kind != ProbeErrorKind::Broken => {
+                // One that takes the connection is not closed to this machine, and its silence is that of what stands behind it.
+                Err(error) if by_path && !answered && start.elapsed() > CLOSED && error.kind == ProbeErrorKind::Unreachable => {
                     self.shared
                         .events
                         .note(format!("{}: `{url}` cannot be asked from here, and is left to the load balancer: {error}", self.name));

@@ -41,6 +41,7 @@ const STRANGE: &[(&str, i32, &str, &[&str])] = &[
     ("rules-alone", 30, "health: /healthz/rules-alone, timeout: 3s", &["answers 503"]),
     ("behind-header", 0, "health: /healthz/behind-header, timeout: 3s", &["forwards only what has the header `X-Origin-Key`"]),
     ("alternate", 30, "health: /healthz/alternate, timeout: 8s", &["answers 503"]),
+    ("sick-hangs", 30, "health: /healthz/sick-hangs, timeout: 3s", &["no complete answer within 10 s", "`sick-hangs:1` serves"]),
     (
         "sick-talks",
         30,

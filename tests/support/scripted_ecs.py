@@ -108,6 +108,8 @@ SCENARIOS = {
     "sick": {"kind": "complete", "after": 1, "balanced": True, "answers": 503},
     "well": {"kind": "complete", "after": 1, "balanced": True, "answers": 200},
     # Its tasks run, and have said why they are not well.
+    # A server whose workers die one after the other takes connections, and answers none.
+    "sick-hangs": {"kind": "complete", "after": 1, "balanced": True, "hangs": True},
     "sick-talks": {"kind": "complete", "after": 1, "balanced": True, "answers": 503, "containers": [{"name": "web", "lastStatus": "RUNNING"}]},
     "skewed": {"kind": "crash", "period": 1, "stop": EXITED, "exit": 1, "clock": -3600},
     # Credentials of a CodeBuild role end after an hour.
@@ -754,6 +756,12 @@ class Handler(BaseHTTPRequestHandler):
                 return self.answer(200, json.dumps({name: service.definitions for name, service in world.services.items()}))
             name = self.path.strip("/").split("/")[-1]
             script = world.service("shop", name).script
+        if script.get("hangs"):
+            # Until the one who asks has enough of it.
+            self.rfile.read(1)
+            self.close_connection = True
+            return None
+        with world.lock:
             return self.answer(script.get("answers", 404), json.dumps({"version": "v2"}), "application/json")
 
     def do_POST(self):
