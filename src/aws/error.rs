@@ -148,6 +148,12 @@ impl AwsError {
         matches!(self.kind, Kind::Unsupported | Kind::Unreadable)
     }
 
+    /// Whoever answered does not know this action, by its code, its status, or an answer that is none.
+    #[must_use]
+    pub fn is_unanswerable(&self) -> bool {
+        matches!(self.kind, Kind::Unsupported | Kind::NotFound | Kind::OtherRegion | Kind::Unreadable | Kind::Other)
+    }
+
     /// What to do about it, where that is obvious.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

@@ -54,7 +54,15 @@ pub(super) async fn identify(request: &Request, aws: &Aws, events: &Events) -> R
     let environment = request.project.config.environment.as_ref();
     events
         .step(Step::before("account", "check"), async {
-            let identity = aws.caller_identity().await.map_err(unknown_caller)?;
+            let identity = match aws.caller_identity().await {
+                Ok(identity) => identity,
+                Err(error) if knows_no_callers(aws, &error) => {
+                    let detail = format!("{} does not say whose credentials these are", aws.endpoint_url().unwrap_or_default());
+                    let Some(identity) = nobody(request) else { return Err(without_sts(&error, &detail)) };
+                    return Ok((identity, Outcome::Done, detail));
+                }
+                Err(error) => return Err(unknown_caller(error)),
+            };
             if let Some((environment, wanted)) = environment.and_then(|environment| Some((environment, environment.account.as_ref()?)))
                 && *wanted != identity.account
             {
@@ -77,6 +85,27 @@ pub(super) async fn connect_and_identify(request: &Request, events: &Events) -> 
     let aws = connect(request).await?;
     let identity = identify(request, &aws, events).await?;
     Ok((aws, identity))
+}
+
+/// Has an endpoint of somebody's own answered that it knows no such question? There are servers of S3 alone.
+fn knows_no_callers(aws: &Aws, error: &aws::AwsError) -> bool {
+    aws.endpoint_url().is_some() && error.is_unanswerable()
+}
+
+/// Who asks where nobody can say so and nothing depends on it: of sites alone, in no account in particular.
+fn nobody(request: &Request) -> Option<Identity> {
+    let config = &request.project.config;
+    let matters = config.environment.as_ref().is_some_and(|environment| environment.account.is_some());
+    let sites_alone = config.services.is_empty() && config.migrations.is_empty();
+    (sites_alone && !matters).then(|| Identity { account: "unknown".to_owned(), arn: "unknown".to_owned() })
+}
+
+fn without_sts(error: &aws::AwsError, detail: &str) -> Failure {
+    let failure = Failure::new(Exit::Preflight, "asking AWS whose credentials these are failed").because(format!("{detail}: {error}"));
+    failure.hint(
+        "nothing was changed; it has to answer `sts:GetCallerIdentity` (name another endpoint for it with AWS_ENDPOINT_URL_STS), except \
+         where there are sites alone, and no `account` in the environment",
+    )
 }
 
 fn unknown_caller(error: aws::AwsError) -> Failure {

@@ -3,6 +3,7 @@
 use insta::assert_snapshot;
 
 use crate::shop::Shop;
+use crate::support::proxy::Fault;
 use crate::support::seed::ACCOUNT;
 
 #[tokio::test]
@@ -227,4 +228,20 @@ async fn verify_accepts_what_a_release_accepts() {
       ok       migration `main`: function `pre-verify`
       ok       service `api`: `pre-verify` in cluster `pre-verify`
     ");
+}
+
+#[tokio::test]
+async fn a_server_of_s3_alone_will_do_for_sites_and_for_nothing_else() {
+    let (site, whole) = (Shop::site("without-sts").await, Shop::whole("without-sts-whole").await);
+    for shop in [&site, &whole] {
+        // https://docs.aws.amazon.com/AmazonS3/latest/API/ErrorResponses.html#ErrorCodeList, as a server of S3 takes a POST to `/`
+        let answer = Fault::xml(405, "MethodNotAllowed", "The specified method is not allowed against this resource.");
+        shop.proxy.fail_next(|request| request.operation == "sts:GetCallerIdentity", 100, answer);
+    }
+    let released = site.release();
+    assert!(released.stderr.contains("does not say whose credentials these are"), "{}", released.stderr);
+    assert!(site.run(&["status"]).expect(0).stdout.contains("shop: account unknown in us-east-1"));
+    let refused = whole.refused(&["release"], 11);
+    assert!(refused.contains("405") || refused.contains("MethodNotAllowed"), "{refused}");
+    assert!(refused.contains("it has to answer `sts:GetCallerIdentity`"), "{refused}");
 }
