@@ -27,14 +27,14 @@ mod migration;
 mod record;
 mod stopped;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use crate::aws::{Aws, AwsError, Condition, Document};
-use crate::model::{Commit, ReleaseId, Sha256, UnitName};
+use crate::model::{Commit, ObjectKey, Over, ReleaseId, Sha256, UnitName};
 
 use record::FORMAT;
 
@@ -249,6 +249,29 @@ impl Journal {
     /// S3 fails, or somebody else has said so of another in the meantime.
     pub async fn set_site<M: Serialize>(&self, site: &UnitName, published: &Published<M>) -> Result<(), JournalError> {
         self.write_live(&format!("sites/{site}/live.json"), published).await
+    }
+
+    /// Says that `release` writes these keys of a site from now on: whoever comes after a run that ends in between is not to take what is
+    /// written down of them for what is there. Nothing is said of a site of which nothing is recorded.
+    ///
+    /// # Errors
+    /// S3 fails, the object is unreadable, or somebody else has said something of the site in the meantime.
+    pub async fn begin_site<M: Serialize + DeserializeOwned>(
+        &self,
+        site: &UnitName,
+        release: &ReleaseId,
+        keys: BTreeSet<ObjectKey>,
+    ) -> Result<(), JournalError> {
+        let name = format!("sites/{site}/live.json");
+        // What was seen when the plan was drawn stays what it is written over.
+        let Some((published, etag)) = self.read_tagged::<Published<M>>(&name).await? else { return Ok(()) };
+        let known = published.over.clone().unwrap_or_default();
+        let over = Over { release: Some(release.clone()), keys: known.keys.iter().cloned().chain(keys).collect() };
+        if over == known {
+            return Ok(());
+        }
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner).entry(name.clone()).or_insert(Some(etag));
+        self.write_live(&name, &Published { over: Some(over), ..published }).await
     }
 
     /// The entity tags of what a release has uploaded, kept between its stages.

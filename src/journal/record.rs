@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 
 use crate::aws::ScheduledTask;
 use crate::event::{Outcome, StepRan};
-use crate::model::{CiSystem, Commit, ImageUri, Made, Promoted, ReleaseId, Sha256, Stage, UnitName};
+use crate::model::{CiSystem, Commit, ImageUri, Made, Over, Promoted, ReleaseId, Sha256, Stage, UnitName};
 
 /// The format of both; a reader refuses what it does not know.
 pub(super) const FORMAT: u32 = 1;
@@ -52,6 +52,9 @@ pub struct Published<M> {
     pub release: ReleaseId,
     /// Its commit.
     pub commit: Option<Commit>,
+    /// What is written over it by a release that has not said yet that it is live: what lies in the bucket is of both.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub over: Option<Over>,
     /// All that is live.
     pub manifest: M,
 }
@@ -59,7 +62,7 @@ pub struct Published<M> {
 impl<M> Published<M> {
     /// What the release of this record has published.
     pub fn by(record: &Record, manifest: M) -> Self {
-        Self { format: FORMAT, release: record.release.clone(), commit: record.commit.clone(), manifest }
+        Self { format: FORMAT, release: record.release.clone(), commit: record.commit.clone(), over: None, manifest }
     }
 }
 

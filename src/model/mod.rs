@@ -26,7 +26,7 @@ pub use headers::SharedHeaders;
 pub use image::{BuildStep, ImageLayer, ImageRef, ImageUri, Made, Severity};
 pub use mask::{Mask, sensitive};
 pub use name::{Glob, Headers, ObjectKey, UnitKind, UnitName};
-pub use release::{Commit, Promoted, ReleaseId, Stage};
+pub use release::{Commit, Over, Promoted, ReleaseId, Stage};
 
 /// Why a text is not a value of the type that it was parsed as.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

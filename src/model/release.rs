@@ -1,9 +1,12 @@
 //! Releases: their ids, the commit that they come from, and the five stages that they pass.
 
+use std::collections::BTreeSet;
 use std::fmt;
 use std::str::FromStr;
 
-use super::{Invalid, as_text};
+use serde::{Deserialize, Serialize};
+
+use super::{Invalid, ObjectKey, as_text};
 
 /// The id of a release: `20261121T054700123Z-1a2b3c4d`, so that ids sort by time.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -132,4 +135,13 @@ impl FromStr for Stage {
             .find(|stage| stage.name() == text)
             .ok_or_else(|| Invalid::new("stage", text, "needs to be assets, images, migrations, services or publish"))
     }
+}
+
+/// A release that has begun to write over what is live of a site.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Over {
+    /// The last one that has begun to; none where nobody has.
+    pub release: Option<ReleaseId>,
+    /// All that it, or one before it that came to no end either, may have written.
+    pub keys: BTreeSet<ObjectKey>,
 }

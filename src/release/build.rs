@@ -123,7 +123,7 @@ pub(super) async fn compressed(
         failure.hint("nothing was changed; windlass needs to write beside windlass.yml")
     };
     from_image::own(&request.project.root).map_err(failed)?;
-    let live = live.filter(|_| !request.look.audit && !request.look.rebuild).cloned();
+    let live = live.filter(|live| !request.look.audits(live) && !request.look.rebuild).cloned();
     let (owner, site, root) = (name.clone(), site.clone(), request.project.root.clone());
     let work = move || {
         let at = format!("{}/compressed/{owner}", from_image::OWN);
@@ -191,7 +191,7 @@ async fn built_already(
     if request.look.rebuild {
         return None;
     }
-    let live = live.filter(|live| live.inputs == Some(inputs) && !request.look.audit);
+    let live = live.filter(|live| live.inputs == Some(inputs) && !request.look.audits(live));
     let live = live.and_then(|live| site::plan::output_of(site, live, site::plan::output(site)));
     let is_live = "its sources are those of what is live";
     let directory = request.project.root.join(site::plan::output(site));

@@ -113,7 +113,7 @@ fn holder(config: &Config, from: &FromImage, observed: &plan::Observed) -> Resul
 
 /// The files of what is live, if they came out of the same image.
 fn live_already(request: &Request, name: &UnitName, site: &Site, live: Option<&Manifest>, inputs: Sha256) -> Option<Output> {
-    let live = live.filter(|live| live.inputs == Some(inputs) && !request.look.audit && !request.look.rebuild)?;
+    let live = live.filter(|live| live.inputs == Some(inputs) && !request.look.audits(live) && !request.look.rebuild)?;
     site::plan::output_of(site, live, directory(name))
 }
 

@@ -316,6 +316,12 @@ async fn going_on(
     let mut sites = BTreeMap::new();
     for (name, plan) in saved.into_iter().filter(|(name, _)| chosen.contains(name)) {
         let live = site::observe::published(journal, &name, &config.sites[&name]).await?;
+        let over = live.as_ref().and_then(|live| live.over.as_ref()?.release.as_ref());
+        if let Some(other) = over.filter(|over| record.is_none_or(|record| record.release != **over)) {
+            let failure =
+                Failure::new(Exit::Older, format!("site `{name}`: release {other} has begun to publish since this one was planned"));
+            return Err(failure.hint("nothing was changed; release the commit that is wanted anew, with `windlass release`"));
+        }
         if let Some(plan) = site::plan::go_on(&name, plan, live.as_ref())? {
             sites.insert(name, plan);
         }

@@ -98,6 +98,10 @@ async fn publish(world: &mut World, plan: &Plan, record: &Record, events: &Event
     let todo: Vec<_> = plan.sites.iter().filter(|(_, site)| !site.is_empty() || unsaid(site)).collect();
     let World { aws, journal, root, etags, .. } = &*world;
     let all = todo.iter().map(|(name, site)| async move {
+        if let Some(journal) = journal.as_ref().filter(|_| !site.publish.is_empty()) {
+            let keys = site.publish.iter().map(|write| write.key.clone()).collect();
+            journal.begin_site::<Manifest>(name, &record.release, keys).await.map_err(|error| world::unbegun(error, name))?;
+        }
         let manifest = site::execute::publish(aws, journal.as_ref(), root, name, site, etags.get(*name), events).await?;
         Ok((*name, *site, manifest))
     });

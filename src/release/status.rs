@@ -34,7 +34,7 @@ pub(super) async fn status(request: &Request, events: &Events) -> Result<Status,
         let there = matches!(found, site::bucket::BucketFound::Present(_));
         let drift = match &record {
             _ if !there => Some(format!("the bucket `{bucket}` is not there")),
-            Some(record) => site_drift(aws, name, &config.sites[name], &record.manifest).await?,
+            Some(record) => site_drift(aws, name, &config.sites[name], record).await?,
             None => None,
         };
         units.push(UnitStatus {
@@ -125,7 +125,8 @@ fn describe(found: &Found, container: &str, recorded: Option<&LiveService>) -> (
 const NAMED: usize = 3;
 
 /// What of the site's files is not in the bucket as it was written.
-async fn site_drift(aws: &Aws, name: &UnitName, site: &Site, manifest: &Manifest) -> Result<Option<String>, Failure> {
+async fn site_drift(aws: &Aws, name: &UnitName, site: &Site, record: &Published<Manifest>) -> Result<Option<String>, Failure> {
+    let manifest = &record.manifest;
     let place = site::plan::place(site);
     if manifest.place != place {
         return Ok(Some(format!("the record is of `{}`", manifest.place)));
@@ -143,5 +144,11 @@ async fn site_drift(aws: &Aws, name: &UnitName, site: &Site, manifest: &Manifest
     }
     let named = changed.iter().take(NAMED).map(|key| format!("`{key}`")).collect::<Vec<_>>().join(", ");
     let more = if changed.len() > NAMED { format!(" and {} more", changed.len() - NAMED) } else { String::new() };
-    Ok(Some(format!("somebody else has written or deleted {named}{more}; `windlass release --audit` repairs it")))
+    Ok(Some(match record.over.as_ref().and_then(|over| over.release.as_ref()) {
+        Some(over) => format!(
+            "release {over} has begun to publish, and has not come to its end: {named}{more} are not as before; the same command goes on \
+             with it, and `windlass rollback` goes back"
+        ),
+        None => format!("somebody else has written or deleted {named}{more}; `windlass release --audit` repairs it"),
+    }))
 }

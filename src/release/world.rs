@@ -170,6 +170,16 @@ pub(super) fn unwritable(error: JournalError, what: &str, after: Option<Stage>) 
     failure.hint(format!("{so_far}; {hint}, and run the same command again"))
 }
 
+/// It could not be written down that a site is written over, which therefore is not.
+pub(super) fn unbegun(error: JournalError, site: &UnitName) -> Failure {
+    if error.is_lost() {
+        return unwritable(error, "manifest", Some(Stage::Publish));
+    }
+    let hint = error.hint().unwrap_or_else(|| "allow `s3:GetObject` and `s3:PutObject` on the state's prefix".to_owned());
+    let failure = Failure::new(Exit::Publish, format!("site `{site}`: writing the state (manifest) failed")).because(error);
+    failure.hint(format!("no page of `{site}` was written; {hint}, and run the same command again"))
+}
+
 pub(super) fn unreadable(error: JournalError, what: &str) -> Failure {
     let hint = error.hint().unwrap_or_else(|| "allow `s3:GetObject` on the state's prefix, or correct `state`".to_owned());
     Failure::new(Exit::Preflight, format!("reading the state ({what}) failed")).because(error).hint(format!("nothing was changed; {hint}"))

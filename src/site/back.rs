@@ -21,6 +21,8 @@ pub struct Found {
     pub observed: Observed,
     /// The entity tags of all that is in the bucket, without quotes.
     pub listed: BTreeMap<ObjectKey, String>,
+    /// What a release may have written that has come to no end.
+    pub torn: BTreeSet<ObjectKey>,
     /// Which bodies the state keeps, of those that are not in the bucket as they were.
     pub kept: BTreeSet<Sha256>,
 }
@@ -37,7 +39,8 @@ impl Found {
             Some(live) if live.sha256 != file.sha256 => Some(Change::Content),
             Some(live) if live.headers != file.headers => Some(Change::Headers),
             Some(_) => None,
-            None if self.is_there(key, file) => None,
+            // The content is the one that is wanted, and the headers may be another's.
+            None if self.is_there(key, file) => self.torn.contains(key).then_some(Change::Headers),
             None => Some(Change::New),
         }
     }
@@ -164,7 +167,7 @@ mod tests {
             allow_prune: false,
         };
         let listed = listed.iter().map(|(key, etag)| (key.parse().unwrap(), (*etag).to_owned())).collect();
-        let mut found = Found { target, observed, listed, kept: BTreeSet::new() };
+        let mut found = Found { target, observed, listed, torn: BTreeSet::new(), kept: BTreeSet::new() };
         found.kept = found.bodies();
         found
     }
@@ -198,5 +201,19 @@ mod tests {
     fn to_what_is_live_there_is_nothing_to_do() {
         let live = manifest(2, &[("index.html", "2")]);
         assert!(draw(&site(), &found(live.clone(), live, &[("index.html", "2")])).is_empty());
+    }
+
+    #[test]
+    fn what_a_release_that_came_to_no_end_may_have_written_is_written_again() {
+        let live = manifest(1, &[("app.js", "a"), ("index.html", "1"), ("robots.txt", "r")]);
+        let mut found = found(live.clone(), live, &[("app.js", "a"), ("index.html", "2"), ("new.html", "new"), ("robots.txt", "r")]);
+        found.torn = ["index.html", "robots.txt", "new.html"].map(|key| key.parse().unwrap()).into();
+        found.observed.files.retain(|key, _| key.as_str() == "app.js");
+        found.observed.manifest.files.insert("new.html".parse().unwrap(), found.target.files.values().next().unwrap().clone());
+        found.kept = found.bodies();
+        let plan = draw(&site(), &found);
+        let written: Vec<_> = plan.publish.iter().map(|write| (write.key.as_str(), write.change)).collect();
+        assert_eq!(written, [("robots.txt", Change::Headers), ("index.html", Change::New)], "of the one only the headers can differ");
+        assert_eq!(plan.prune.iter().map(|prune| prune.key.as_str()).collect::<Vec<_>>(), ["new.html"]);
     }
 }

@@ -7,7 +7,7 @@ use futures_util::{StreamExt as _, TryStreamExt as _, stream};
 use crate::aws::{Aws, Exposure};
 use crate::config::Site;
 use crate::journal::{Journal, Published};
-use crate::model::{Exit, Failure, ObjectKey, UnitName};
+use crate::model::{Exit, Failure, Headers, ObjectKey, UnitName};
 
 use super::bucket::{BucketFound, Openness};
 use super::plan::{Known, LiveFile, Manifest, Observed};
@@ -25,6 +25,14 @@ pub struct Look {
     pub rebuild: bool,
     /// Let a release delete most of what is there.
     pub allow_prune: bool,
+}
+
+impl Look {
+    /// Is what is written down of a site held against its bucket? It is too where a release was cut off while it wrote over it.
+    #[must_use]
+    pub fn audits(self, live: &Manifest) -> bool {
+        self.audit || live.over.is_some()
+    }
 }
 
 /// Looks for the bucket, and whether the world can reach it. One request where all public access is blocked.
@@ -73,12 +81,14 @@ pub async fn published(journal: Option<&Journal>, name: &UnitName, site: &Site) 
     let Some(journal) = journal else { return Ok(None) };
     let published: Option<Published<Manifest>> =
         journal.site(name).await.map_err(|error| failed(error, format!("site `{name}`: reading its manifest failed")))?;
-    Ok(published.map(|published| published.manifest).filter(|manifest| manifest.place == super::plan::place(site)))
+    let known = published.map(|published| Manifest { over: published.over, ..published.manifest });
+    Ok(known.filter(|manifest| manifest.place == super::plan::place(site)))
 }
 
 /// Finds what is live of a site: from the last release's `manifest` and, for keys that it does not name, from the bucket itself.
 ///
-/// With [`Look::audit`], the manifest is held against the bucket's listing first.
+/// With [`Look::audit`], the manifest is held against the bucket's listing first. What a release may have written that was cut off is of
+/// unknown content.
 ///
 /// # Errors
 /// AWS fails.
@@ -91,10 +101,11 @@ pub async fn live(
     look: Look,
 ) -> Result<Observed, Failure> {
     let from_manifest = manifest.is_some();
-    let manifest = manifest.unwrap_or_default();
+    let mut manifest = manifest.unwrap_or_default();
     let mut files: BTreeMap<ObjectKey, LiveFile> = manifest.files.clone();
     let wanted: Vec<ObjectKey> = output.files.iter().map(|file| super::plan::key(site, &file.path)).collect::<Result<_, _>>()?;
-    if look.audit || wanted.iter().any(|key| !files.contains_key(key)) {
+    let torn = torn(&manifest);
+    if look.audit || !torn.is_empty() || wanted.iter().any(|key| !files.contains_key(key)) {
         let prefix = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
         let listing = aws.list_objects(site.bucket.as_str(), &prefix).await;
         let listing = listing.map_err(|error| failed(error, format!("site `{name}`: listing its bucket failed")))?;
@@ -105,6 +116,14 @@ pub async fn live(
                 let object = listed.get(key.as_str());
                 object.is_some_and(|object| object.size == file.size && file.etag.as_deref().is_none_or(|etag| etag == object.etag))
             });
+        }
+        left_by(&mut manifest, &torn, |key| listed.get(key.as_str()).map(|object| object.etag.clone()));
+        // Whatever they hold, they are written once more: what is right in the bucket may be another thing at the edges.
+        for key in &torn {
+            match manifest.files.get(key).filter(|_| listed.contains_key(key.as_str())) {
+                Some(file) => drop(files.insert(key.clone(), LiveFile { sha256: None, ..file.clone() })),
+                None => drop(files.remove(key)),
+            }
         }
         let unknown = wanted.iter().filter(|key| !files.contains_key(key) && listed.contains_key(key.as_str()));
         let heads = stream::iter(unknown.cloned().collect::<Vec<_>>()).map(|key| async move {
@@ -147,7 +166,7 @@ pub async fn back(
     site: &Site,
     name: &UnitName,
     mut target: Manifest,
-    live: Manifest,
+    mut live: Manifest,
     look: Look,
 ) -> Result<super::back::Found, Failure> {
     // Where another site lies now, nothing is brought back.
@@ -155,9 +174,13 @@ pub async fn back(
     let prefix = if site.prefix.is_empty() { String::new() } else { format!("{}/", site.prefix) };
     let listing = aws.list_objects(site.bucket.as_str(), &prefix).await;
     let listing = listing.map_err(|error| failed(error, format!("site `{name}`: listing its bucket failed")))?;
-    let listed = listing.into_iter().filter_map(|object| Some((object.key.parse().ok()?, object.etag))).collect();
+    let listed: BTreeMap<ObjectKey, String> =
+        listing.into_iter().filter_map(|object| Some((object.key.parse().ok()?, object.etag))).collect();
+    let torn = torn(&live);
+    let files = live.files.iter().filter(|(key, _)| !torn.contains(*key)).map(|(key, file)| (key.clone(), file.clone())).collect();
+    left_by(&mut live, &torn, |key| listed.get(key).cloned());
     let observed = Observed {
-        files: live.files.clone(),
+        files,
         known: Known::Manifest,
         manifest: live,
         inputs: None,
@@ -165,7 +188,21 @@ pub async fn back(
         today: today(),
         allow_prune: look.allow_prune,
     };
-    Ok(super::back::Found { target, observed, listed, kept: BTreeSet::new() })
+    Ok(super::back::Found { target, observed, listed, torn, kept: BTreeSet::new() })
+}
+
+/// What a release may have written that has come to no end.
+fn torn(live: &Manifest) -> BTreeSet<ObjectKey> {
+    live.over.as_ref().map(|over| over.keys.clone()).unwrap_or_default()
+}
+
+/// Takes what such a release has left for a part of what is live: whatever is published next may have to delete it.
+fn left_by(live: &mut Manifest, torn: &BTreeSet<ObjectKey>, etag: impl Fn(&ObjectKey) -> Option<String>) {
+    for key in torn {
+        let Some(etag) = etag(key) else { continue };
+        let unknown = LiveFile { sha256: None, size: 0, headers: Headers::of("", "").into(), plain: None, etag: None };
+        live.files.entry(key.clone()).or_insert(unknown).etag = Some(etag);
+    }
 }
 
 /// In days since 1970 (UTC).

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::config::{Site, SiteSource};
-use crate::model::{Exit, Failure, ObjectKey, Sha256, SharedHeaders, UnitName};
+use crate::model::{Exit, Failure, ObjectKey, Over, Sha256, SharedHeaders, UnitName};
 
 use super::classify::{Class, Fingerprints, HeaderRule, class, headers};
 use super::compress::Plain;
@@ -109,6 +109,9 @@ pub struct Manifest {
     pub retained: BTreeMap<ObjectKey, Retained>,
     /// By key.
     pub files: BTreeMap<ObjectKey, LiveFile>,
+    /// What a release may have written over it that has come to no end.
+    #[serde(skip)]
+    pub over: Option<Over>,
 }
 
 /// One file that is live.

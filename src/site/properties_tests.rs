@@ -115,7 +115,8 @@ impl World {
 
     fn back(&mut self, site: &Site, target: &Manifest) -> Result<(), TestCaseError> {
         let listed = self.bucket.iter().map(|(key, text)| (key.clone(), sha(text).to_string())).collect();
-        let mut found = back::Found { target: target.clone(), observed: self.observed(), listed, kept: BTreeSet::new() };
+        let mut found =
+            back::Found { target: target.clone(), observed: self.observed(), listed, torn: BTreeSet::new(), kept: BTreeSet::new() };
         found.kept = found.bodies().into_iter().filter(|body| self.bodies.contains_key(body)).collect();
         let refusal = back::refusal(&"web".parse().unwrap(), site, &found);
         prop_assert!(refusal.is_none(), "the way back is not open: {:?}", refusal);
