@@ -221,7 +221,14 @@ impl Trouble {
 
     /// What a person can do about it.
     #[must_use]
-    pub fn remedy(&self) -> &'static str {
+    pub fn remedy(&self) -> String {
+        match named(&self.said) {
+            Some(name) if self.text().contains(" NAME`") => self.text().replace(" NAME`", &format!(" {name}`")),
+            _ => self.text().to_owned(),
+        }
+    }
+
+    fn text(&self) -> &'static str {
         match self.kind {
             Kind::Timeout => {
                 "it was cut off: give the function more time (15 min at most; a task and a command have `timeout`), or migrate by the driver `task`; then release again"
@@ -267,6 +274,17 @@ impl Trouble {
             Kind::Failed => "correct the migration, and release again",
         }
     }
+}
+
+/// The migration of Prisma's that a text names: `20260102000000_add_price`.
+#[must_use]
+pub fn named(said: &str) -> Option<&str> {
+    let words = said.split(|c: char| !c.is_ascii_alphanumeric() && c != '_' && c != '-');
+    let is_one = |word: &&str| {
+        let (time, rest) = word.split_once('_').unwrap_or((word, ""));
+        time.len() == 14 && time.bytes().all(|byte| byte.is_ascii_digit()) && !rest.is_empty()
+    };
+    words.into_iter().find(is_one)
 }
 
 /// What Lambda's own lines at the end of a log tell of time and memory.
@@ -370,7 +388,13 @@ mod tests {
             assert_eq!(Trouble::of(said).kind, kind, "{said}");
         }
         let prisma = Trouble::of("2_bad: P3018: relation \"x\" does not exist (42P01)");
-        assert!(prisma.kind == Kind::Failed && prisma.remedy().contains("resolve --rolled-back"), "to correct it alone ends with P3009");
+        assert!(
+            prisma.kind == Kind::Failed && prisma.remedy().contains("resolve --rolled-back NAME`"),
+            "to correct it alone ends with P3009"
+        );
+        let named = Trouble::of("P3009: migrate found failed migrations: The `20260102000000_add-price` migration failed");
+        let cure = named.remedy();
+        assert!(cure.contains("--rolled-back 20260102000000_add-price`") && cure.contains("--applied 20260102000000_add-price`"), "{cure}");
         let killed = r#"{"errorType":"Runtime.ExitError","errorMessage":"Runtime exited"}"#;
         let tail = "END\nREPORT RequestId: 1\tDuration: 1 ms\tMemory Size: 128 MB\tMax Memory Used: 128 MB\t";
         assert_eq!(Trouble::of_function(killed, tail).kind, Kind::OutOfMemory);

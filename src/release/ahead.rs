@@ -5,9 +5,10 @@
 use std::collections::BTreeSet;
 use std::fmt;
 
-use crate::config::{Config, RollbackPastMigrations};
+use crate::config::{Config, Framework, Migration, RollbackPastMigrations};
 use crate::event::{Outcome, StepRan};
 use crate::journal::{Live, Record};
+use crate::migration::verdict::named;
 use crate::model::{Refusal, ReleaseId, UnitName};
 
 /// A database whose schema is ahead of the code.
@@ -59,6 +60,38 @@ pub(super) fn ahead(live: &Live, then: &Live, newer: &[Record]) -> Vec<Ahead> {
 /// Is it not known of a failed migration that it has applied nothing?
 fn may_have_applied(step: &StepRan) -> bool {
     !step.why.as_ref().is_some_and(|why| why.changed_nothing)
+}
+
+/// What a failed migration of Prisma's leaves behind, in words: until somebody marks it, Prisma applies nothing more. `newer` are the records
+/// of all releases since, the newest first.
+///
+/// <https://www.prisma.io/docs/orm/prisma-migrate/workflows/patching-and-hotfixing#failed-migration>
+pub(super) fn blocked(config: &Config, newer: &[Record]) -> Vec<String> {
+    let last = |name: &UnitName| {
+        let of = |record: &Record| {
+            let ours = |step: &&StepRan| step.unit == name.as_str() && step.action == "migrate" && step.outcome != Outcome::Unchanged;
+            record.steps.iter().rev().find(ours).map(|step| (record.release.clone(), step.clone()))
+        };
+        newer.iter().find_map(of)
+    };
+    let one = |(name, migration): (&UnitName, &Migration)| {
+        let (release, step) = last(name).filter(|(_, step)| step.outcome == Outcome::Failed)?;
+        let said = step.why.iter().flat_map(|why| &why.causes).chain([&step.detail]).map(String::as_str).collect::<Vec<_>>().join(" ");
+        let stands = said.contains("P3018") || said.contains("P3009");
+        let cure = |named: &str| {
+            format!(
+                "nothing more is applied to it (P3009) until `prisma migrate resolve --rolled-back {named}` (or `--applied {named}`) has marked it"
+            )
+        };
+        (migration.framework == Framework::Prisma && (stands || may_have_applied(&step))).then(|| match named(&said) {
+            Some(named) if stands => format!("`{named}` of release {release} stands as failed in the database of `{name}`: {}", cure(named)),
+            _ => format!(
+                "a migration of release {release} may stand as failed in the database of `{name}`: then {}; `prisma migrate status` names it",
+                cure("NAME")
+            ),
+        })
+    };
+    config.migrations.iter().filter_map(one).collect()
 }
 
 impl Ahead {

@@ -14,7 +14,7 @@ use crate::site::observe::Look;
 use crate::site::plan::Manifest;
 use crate::{cdn, service, site};
 
-use super::ahead::{Ahead, ahead};
+use super::ahead::{Ahead, ahead, blocked};
 use super::{Released, Request, Stop, World, history, preflight, prepare, run, world};
 
 /// Goes back to `to`, or to the release before what is live.
@@ -36,12 +36,13 @@ pub(super) async fn prepare(request: &Request, to: Option<&ReleaseId>, events: &
     let units: BTreeSet<UnitName> = chosen.sites.iter().chain(&chosen.services).cloned().collect();
     let (target, newer) = target(&journal, &live, to, &units, events).await?;
     let ahead = ahead(&live, &target.after, &newer);
+    let blocked = blocked(config, &newer);
     let mut back = back::Back {
         release: target.restores.clone().unwrap_or_else(|| target.release.clone()),
         commit: target.commit.clone(),
         sites: BTreeMap::new(),
         services: BTreeMap::new(),
-        stays: ahead.iter().map(Ahead::to_string).collect(),
+        stays: ahead.iter().map(Ahead::to_string).chain(blocked).collect(),
     };
     let mut refusals: Vec<Refusal> = ahead.iter().filter_map(|one| one.refusal(config, &chosen.services)).collect();
     for (name, before) in target.after.sites.iter().filter(|(name, _)| units.contains(*name)) {
@@ -103,17 +104,35 @@ async fn target(
             Ok(None)
         }
     };
-    // A rollback that was cut off is gone on with.
-    let cut_off = match ids.first() {
-        Some(id) if to.is_none() => read(id).await?.filter(|record| !record.is_done()).and_then(|record| record.restores),
+    let last = match ids.first() {
+        Some(id) if to.is_none() => read(id).await?.filter(|record| !record.is_done()),
         _ => None,
     };
-    let to = to.cloned().or(cut_off);
     // A rollback stands for the release that it has brought back.
-    let newest = live_releases(live, units).max();
-    let from = match newest {
-        Some(newest) => read(newest).await?.and_then(|record| record.restores).unwrap_or_else(|| newest.clone()),
-        None => return Err(nothing("no release of these units is recorded")),
+    let stands_for = async |id: &ReleaseId| Ok(read(id).await?.and_then(|record| record.restores).unwrap_or_else(|| id.clone()));
+    let (mut to, mut cut_off) = (to.cloned(), None);
+    match last {
+        // A rollback that was cut off is gone on with.
+        Some(Record { restores: Some(restores), .. }) => to = Some(restores),
+        // Nobody knows how much of it is live. What was live before it is wanted, and not what came before that.
+        Some(last) if is_of(journal, &last, units).await => {
+            let Some(before) = live_releases(&last.before, units).max() else {
+                return Err(nothing(&format!("release {} has not come to its end, and nothing is recorded from before it", last.release)));
+            };
+            let before = stands_for(before).await?;
+            if read(&before).await?.is_some_and(|record| record.is_done()) {
+                events.note(format!("release {} has not come to a good end: this goes back to what was live before it", last.release));
+                to = Some(before);
+            } else {
+                cut_off = Some(last.release);
+            }
+        }
+        _ => {}
+    }
+    let from = match (cut_off, live_releases(live, units).max()) {
+        (Some(cut_off), _) => cut_off,
+        (None, Some(newest)) => stands_for(newest).await?,
+        (None, None) => return Err(nothing("no release of these units is recorded")),
     };
     let mut newer = Vec::new();
     for id in &ids {
@@ -143,6 +162,13 @@ async fn target(
 fn nothing(why: &str) -> Failure {
     let failure = Failure::new(Exit::Preflight, "there is nothing to go back to; nothing was changed").because(why.to_owned());
     failure.hint("`windlass history` names all releases; name one, or release the commit that is wanted")
+}
+
+/// Has a release run that was to change any of the units? Where its plan is not kept, it may have.
+async fn is_of(journal: &Journal, record: &Record, units: &BTreeSet<UnitName>) -> bool {
+    let plan: Option<Plan> = journal.plan(&record.release).await.unwrap_or_default();
+    let names = |plan: Plan| units.iter().any(|unit| plan.sites.contains_key(unit) || plan.services.contains_key(unit));
+    !record.runs.is_empty() && plan.is_none_or(names)
 }
 
 fn live_releases<'a>(live: &'a Live, units: &'a BTreeSet<UnitName>) -> impl Iterator<Item = &'a ReleaseId> {

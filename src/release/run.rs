@@ -46,6 +46,10 @@ pub(super) async fn under_lock(
         let plan = Arc::new(plan);
         request.witness.planned(&request.project.config, &plan);
         if plan.is_empty() && !lags(&world, &plan) {
+            // What a rollback cannot bring back is there also where there is nothing else to bring back.
+            for stays in &plan.stays {
+                events.note(stays);
+            }
             same::say(&world, &plan, events).await?;
             return Ok(Released { release, plan });
         }

@@ -23,6 +23,8 @@ mod ci;
 #[cfg(test)]
 mod cli;
 #[cfg(test)]
+mod cut_off;
+#[cfg(test)]
 mod django;
 #[cfg(test)]
 mod docker_image;

@@ -282,11 +282,11 @@ async fn an_earlier_migration_that_failed_p3009() {
     yard.fails(
         23,
         &["20260102000000_bad: P3018: relation \"nowhere\" does not exist"],
-        "look at what the migration has left, mark it with `prisma migrate resolve --rolled-back NAME` (or nothing more is applied: P3009), \
+        "look at what the migration has left, mark it with `prisma migrate resolve --rolled-back 20260102000000_bad` (or nothing more is applied: P3009), \
          correct it, and release again",
     );
-    let cure = "look at what the failed migration has left, then mark it with `prisma migrate resolve --rolled-back NAME` (or \
-                `--applied NAME`), and release again";
+    let cure = "look at what the failed migration has left, then mark it with `prisma migrate resolve --rolled-back 20260102000000_bad` (or \
+                `--applied 20260102000000_bad`), and release again";
     yard.fails(23, &["P3009", "20260102000000_bad"], cure);
 }
 

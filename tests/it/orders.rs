@@ -9,7 +9,7 @@ use crate::support::scripted::Scripted;
 use crate::support::seed::Seed;
 
 /// As [`project`], with a state.
-async fn kept(name: &str, ecs: &Scripted, services: &[(&str, &str)], policy: &str) -> Scene {
+pub(crate) async fn kept(name: &str, ecs: &Scripted, services: &[(&str, &str)], policy: &str) -> Scene {
     let cloud = ministack::shared().url();
     Seed::new(cloud).bucket(name).await;
     let mut scene = project(ecs, services, policy);
@@ -20,7 +20,7 @@ async fn kept(name: &str, ecs: &Scripted, services: &[(&str, &str)], policy: &st
 }
 
 /// The revision that a service is told to run last.
-fn told(ecs: &Scripted, service: &str) -> String {
+pub(crate) fn told(ecs: &Scripted, service: &str) -> String {
     let last = ecs.calls_of("UpdateService", service).pop().unwrap();
     last["taskDefinition"].as_str().unwrap().rsplit('/').next().unwrap().to_owned()
 }
