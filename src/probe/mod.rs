@@ -131,11 +131,7 @@ impl Client {
         let asked = parse(url)?;
         match tokio::time::timeout(TIMEOUT, self.follow(asked)).await {
             Ok(answer) => answer,
-            Err(_) => Err(ProbeError {
-                url: url.to_owned(),
-                kind: ProbeErrorKind::Timeout,
-                message: format!("no complete answer within {} s", TIMEOUT.as_secs()),
-            }),
+            Err(_) => Err(ProbeError { url: url.to_owned(), kind: ProbeErrorKind::Timeout, message: silent() }),
         }
     }
 
@@ -223,12 +219,20 @@ fn parse(text: &str) -> Result<Url, ProbeError> {
 }
 
 fn failure(url: &Url, error: &reqwest::Error) -> ProbeError {
-    let kind = match error {
-        error if error.is_connect() => ProbeErrorKind::Unreachable,
-        error if error.is_timeout() => ProbeErrorKind::Timeout,
-        _ => ProbeErrorKind::Broken,
+    let (kind, message) = match error {
+        error if error.is_connect() && error.is_timeout() => {
+            (ProbeErrorKind::Unreachable, format!("no connection within {} s", CONNECT.as_secs()))
+        }
+        error if error.is_connect() => (ProbeErrorKind::Unreachable, text_of(error)),
+        // The client's own limit may be the first of the two to be noticed.
+        error if error.is_timeout() => (ProbeErrorKind::Timeout, silent()),
+        _ => (ProbeErrorKind::Broken, text_of(error)),
     };
-    ProbeError { url: url.to_string(), kind, message: text_of(error) }
+    ProbeError { url: url.to_string(), kind, message }
+}
+
+fn silent() -> String {
+    format!("no complete answer within {} s", TIMEOUT.as_secs())
 }
 
 /// The innermost cause says what happened; the layers above it only that something did.
