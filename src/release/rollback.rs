@@ -121,7 +121,11 @@ async fn target(
             };
             let before = stands_for(before).await?;
             if read(&before).await?.is_some_and(|record| record.is_done()) {
-                events.note(format!("release {} has not come to a good end: this goes back to what was live before it", last.release));
+                events.note(format!(
+                    "release {} has not come to a good end: this goes back to what was live before it, {before}; to go further back, name a \
+                     release of `windlass history`",
+                    last.release
+                ));
                 to = Some(before);
             } else {
                 cut_off = Some(last.release);
