@@ -263,6 +263,10 @@ impl Journal {
         keys: BTreeSet<ObjectKey>,
     ) -> Result<(), JournalError> {
         let name = format!("sites/{site}/live.json");
+        // Where nothing was when the plan was drawn, what is written at the end is refused if something has come meanwhile.
+        if self.seen.lock().unwrap_or_else(PoisonError::into_inner).get(&name) == Some(&None) {
+            return Ok(());
+        }
         // What was seen when the plan was drawn stays what it is written over.
         let Some((published, etag)) = self.read_tagged::<Published<M>>(&name).await? else { return Ok(()) };
         let known = published.over.clone().unwrap_or_default();
