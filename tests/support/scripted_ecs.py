@@ -107,9 +107,9 @@ SCENARIOS = {
     "never-back": {"kind": "crash", "period": 0.5, "stop": EXITED, "exit": 1, "back": 10_000},
     "sick": {"kind": "complete", "after": 1, "balanced": True, "answers": 503},
     "well": {"kind": "complete", "after": 1, "balanced": True, "answers": 200},
-    # Its tasks run, and have said why they are not well.
     # A server whose workers die one after the other takes connections, and answers none.
     "sick-hangs": {"kind": "complete", "after": 1, "balanced": True, "hangs": True},
+    # Its tasks run, and have said why they are not well.
     "sick-talks": {"kind": "complete", "after": 1, "balanced": True, "answers": 503, "containers": [{"name": "web", "lastStatus": "RUNNING"}]},
     "skewed": {"kind": "crash", "period": 1, "stop": EXITED, "exit": 1, "clock": -3600},
     # Credentials of a CodeBuild role end after an hour.
